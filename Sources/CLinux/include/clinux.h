@@ -1,0 +1,55 @@
+// System calls that Glibc's Swift module does not export, each as a thin
+// inline wrapper that returns -1 and sets errno like every other call.
+#pragma once
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef STATX_ATTR_MOUNT_ROOT
+#define STATX_ATTR_MOUNT_ROOT 0x00002000
+#endif
+
+/// See: man 2 openat2. `resolve` is a set of RESOLVE_* bits.
+static inline int linux_openat2(int directory, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+    struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+    return (int)syscall(SYS_openat2, directory, path, &how, sizeof(how));
+}
+
+static const uint64_t LINUX_RESOLVE_BENEATH_STRICT =
+    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+
+/// See: man 2 renameat2. Fails with EEXIST where plain rename would replace.
+static inline int linux_rename_noreplace(int from_directory, const char *from, int to_directory, const char *to) {
+    return (int)syscall(SYS_renameat2, from_directory, from, to_directory, to, RENAME_NOREPLACE);
+}
+
+/// 1 when the descriptor is the root of a mount, 0 when not, -1 with errno.
+/// See: man 2 statx (STATX_ATTR_MOUNT_ROOT, Linux 5.8).
+static inline int linux_is_mount_root(int descriptor) {
+    struct statx value;
+    if (syscall(SYS_statx, descriptor, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &value) < 0) return -1;
+    if (!(value.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT)) return 0;
+    return (value.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+/// Open-file-description lock of one byte; released by the kernel when the
+/// description is closed, also at a crash. See: man 2 fcntl (F_OFD_SETLK).
+static inline int linux_try_lock_byte(int descriptor, int64_t offset) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1, .l_pid = 0};
+    return fcntl(descriptor, F_OFD_SETLK, &lock);
+}
+
+static inline int linux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+static inline int linux_openat(int directory, const char *path, int flags, mode_t mode) {
+    return openat(directory, path, flags, mode);
+}

@@ -1,0 +1,158 @@
+import CLibGit2
+
+/// Every file of a tree, in index order, with all paths in one block of memory.
+///
+/// Paths are bytes, as in git: they need not be UTF-8.
+public struct FlatTree: Sendable {
+    /// A file, symbolic link or submodule, or a directory.
+    public struct Entry: Sendable {
+        /// Where the NUL-terminated path begins in ``FlatTree/bytes``.
+        public let pathStart: Int
+        /// Where its last component begins.
+        public let nameStart: Int
+        /// The length of the path in bytes, without the NUL.
+        public let pathLength: Int
+        /// The directory that holds it, as an index into ``FlatTree/directories``.
+        public let directory: Int
+        /// A git mode: 0o100644, 0o100755, 0o120000, 0o160000 or 0o040000.
+        public let mode: UInt32
+        /// The object.
+        public let id: ObjectID
+
+        /// A symbolic link.
+        public var isSymlink: Bool { mode == 0o120000 }
+        /// A submodule: its directory is made, nothing in it.
+        public var isSubmodule: Bool { mode == 0o160000 }
+        /// A file that its owner may execute.
+        public var isExecutable: Bool { mode & 0o170000 == 0o100000 && mode & 0o100 != 0 }
+    }
+
+    /// All paths, each ended by a NUL.
+    public private(set) var bytes: [UInt8] = []
+    /// Everything but directories, in index order.
+    public private(set) var entries: [Entry] = []
+    /// Directories, parents first; the first is the top, with an empty path.
+    public private(set) var directories: [Entry] = []
+    /// A path that git would refuse to check out, if there is one. See: git `read-cache.c` (`verify_path`)
+    public private(set) var refusedPath: String?
+
+    /// Gives a path as a C string.
+    public func withPath<T>(_ entry: Entry, _ body: (UnsafePointer<CChar>) -> T) -> T {
+        bytes.withUnsafeBytes { body($0.baseAddress!.advanced(by: entry.pathStart).assumingMemoryBound(to: CChar.self)) }
+    }
+
+    /// A path as a C string of its own.
+    public func cPath(_ entry: Entry) -> [CChar] {
+        bytes[entry.pathStart...(entry.pathStart + entry.pathLength)].map { CChar(bitPattern: $0) }
+    }
+
+    /// A path as text for a person.
+    public func path(_ entry: Entry) -> String {
+        String(decoding: bytes[entry.pathStart..<(entry.pathStart + entry.pathLength)], as: UTF8.self)
+    }
+
+    /// The last component of a path.
+    public func name(_ entry: Entry) -> ArraySlice<UInt8> {
+        bytes[entry.nameStart..<(entry.pathStart + entry.pathLength)]
+    }
+
+    fileprivate mutating func append(name: ArraySlice<UInt8>, to parent: Int, mode: UInt32, id: ObjectID) -> Entry {
+        let parentEntry = directories[parent]
+        let start = bytes.count
+        if parentEntry.pathLength > 0 {
+            bytes.append(
+                contentsOf: Array(bytes[parentEntry.pathStart..<(parentEntry.pathStart + parentEntry.pathLength)]))
+            bytes.append(UInt8(ascii: "/"))
+        }
+        let nameStart = bytes.count
+        bytes.append(contentsOf: name)
+        let length = bytes.count - start
+        bytes.append(0)
+        return Entry(
+            pathStart: start, nameStart: nameStart, pathLength: length, directory: parent, mode: mode, id: id)
+    }
+}
+
+extension Repository {
+    /// Reads a tree and all trees below it.
+    /// - Throws: ``GitError``; also for a tree object that is damaged.
+    public borrowing func flatten(tree id: ObjectID) throws -> FlatTree {
+        var flat = FlatTree(top: id)
+        try flatten(directory: 0, into: &flat)
+        return flat
+    }
+
+    private borrowing func flatten(directory: Int, into flat: inout FlatTree) throws {
+        // The bytes are copied out so that a deep tree holds no chain of open objects.
+        let content = try withObject(flat.directories[directory].id) { Array($0) }
+        var offset = 0
+        while offset < content.count {
+            guard let entry = RawTreeEntry(content, at: &offset) else {
+                throw GitError(
+                    code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_TREE.rawValue),
+                    message: "tree \(flat.directories[directory].id) is damaged", function: "flatten")
+            }
+            let isDirectory = entry.mode == 0o040000
+            flat.add(name: content[entry.name], to: directory, mode: entry.mode, id: entry.id)
+            if isDirectory { try flatten(directory: flat.directories.count - 1, into: &flat) }
+        }
+    }
+}
+
+extension FlatTree {
+    fileprivate init(top id: ObjectID) {
+        bytes = [0]
+        directories = [Entry(pathStart: 0, nameStart: 0, pathLength: 0, directory: 0, mode: 0o040000, id: id)]
+    }
+
+    fileprivate mutating func add(name: ArraySlice<UInt8>, to parent: Int, mode: UInt32, id: ObjectID) {
+        let entry = append(name: name, to: parent, mode: mode, id: id)
+        if mode == 0o040000 { directories.append(entry) } else { entries.append(entry) }
+        if refusedPath == nil, isRefused(name) { refusedPath = path(entry) }
+    }
+}
+
+/// One `mode SP name NUL id` record of a tree object. See: git `tree-walk.c` (`decode_tree_entry`)
+private struct RawTreeEntry {
+    let mode: UInt32
+    let name: Range<Int>
+    let id: ObjectID
+
+    init?(_ content: [UInt8], at offset: inout Int) {
+        var mode: UInt32 = 0
+        while offset < content.count, content[offset] != UInt8(ascii: " ") {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "7")).contains(content[offset]), mode < 0o1000000 else { return nil }
+            mode = mode << 3 | UInt32(content[offset] - UInt8(ascii: "0"))
+            offset += 1
+        }
+        guard let end = content[offset...].firstIndex(of: 0), end + 20 < content.count else { return nil }
+        name = (offset + 1)..<end
+        guard !name.isEmpty else { return nil }
+        id = content.withUnsafeBytes { ObjectID(bytes: $0.baseAddress!.advanced(by: end + 1)) }
+        offset = end + 21
+        // Old trees hold modes such as 100664; git reads them as one of the canonical ones. See: git `cache.h`
+        self.mode =
+            switch mode & 0o170000 {
+            case 0o100000: mode & 0o100 == 0 ? 0o100644 : 0o100755
+            case 0o120000: 0o120000
+            case 0o040000: 0o040000
+            default: 0o160000
+            }
+    }
+}
+
+/// Names that git refuses to write: `.`, `..`, and what some filesystem would take for `.git`.
+/// See: git `read-cache.c` (`verify_dotfile`), `path.c` (`is_ntfs_dotgit`)
+private func isRefused(_ name: ArraySlice<UInt8>) -> Bool {
+    if name.contains(UInt8(ascii: "/")) { return true }
+    let first = name[name.startIndex]
+    guard first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else { return false }
+    if name.count == 1 { return first == UInt8(ascii: ".") }
+    let text = String(decoding: name, as: UTF8.self).lowercased()
+    if text == "." || text == ".." { return true }
+    for prefix in [".git", "git~1"] where text.hasPrefix(prefix) {
+        let rest = text.dropFirst(prefix.count).drop { $0 == "." || $0 == " " }
+        if rest.isEmpty || rest.first == ":" || rest.first == "\\" { return true }
+    }
+    return false
+}

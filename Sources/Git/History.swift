@@ -1,0 +1,79 @@
+import CLibGit2
+
+extension Repository {
+    /// Commits that `tip` reaches and no reference does, newest first.
+    ///
+    /// - Parameters:
+    ///   - excluding: full names of references that do not count, for example the branch that is to be deleted.
+    ///   - onlyPrefix: when given, only references below it count, for example `refs/remotes/`.
+    ///   - limit: how many to list at most.
+    /// - Throws: ``GitError``.
+    public borrowing func ownCommits(
+        of tip: ObjectID, excluding: Set<String> = [], onlyPrefix: String? = nil, limit: Int = 100
+    ) throws(GitError) -> [ObjectID] {
+        let others = try references().filter { reference in
+            !excluding.contains(reference.name) && (onlyPrefix.map { reference.name.hasPrefix($0) } ?? true)
+        }
+        // The common case: the run made no commit and its base is still a branch tip.
+        if others.contains(where: { $0.id == tip }) { return [] }
+        var walk: OpaquePointer?
+        try check(git_revwalk_new(&walk, pointer), "git_revwalk_new")
+        defer { git_revwalk_free(walk) }
+        var start = tip.raw
+        try check(git_revwalk_push(walk, &start), "git_revwalk_push")
+        for reference in others {
+            guard var commit = peeledCommit(reference.id) else { continue }
+            try check(git_revwalk_hide(walk, &commit), "git_revwalk_hide")
+        }
+        var found: [ObjectID] = []
+        var id = git_oid()
+        while found.count < limit {
+            let code = git_revwalk_next(&id, walk)
+            if code == GIT_ITEROVER.rawValue { break }
+            try check(code, "git_revwalk_next")
+            found.append(ObjectID(id))
+        }
+        return found
+    }
+
+    /// The first line of a commit's message, for a list of what is at risk.
+    public borrowing func summary(ofCommit id: ObjectID) -> String {
+        var raw = id.raw
+        var commit: OpaquePointer?
+        guard git_commit_lookup(&commit, pointer, &raw) == 0 else { return "" }
+        defer { git_commit_free(commit) }
+        return git_commit_summary(commit).map { String(cString: $0) } ?? ""
+    }
+
+    /// The messages of the stash, newest first, each with the commit that it was made on when that is known.
+    /// - Throws: ``GitError``.
+    public borrowing func stashes() throws(GitError) -> [(message: String, parent: ObjectID?)] {
+        guard try target(of: "refs/stash") != nil else { return [] }
+        var log: OpaquePointer?
+        try check(git_reflog_read(&log, pointer, "refs/stash"), "git_reflog_read")
+        defer { git_reflog_free(log) }
+        return (0..<git_reflog_entrycount(log)).compactMap { position in
+            guard let entry = git_reflog_entry_byindex(log, position),
+                let message = git_reflog_entry_message(entry)
+            else { return nil }
+            var commit: OpaquePointer?
+            defer { git_commit_free(commit) }
+            let parent =
+                git_commit_lookup(&commit, pointer, git_reflog_entry_id_new(entry)) == 0
+                ? git_commit_parent_id(commit, 0).map { ObjectID($0.pointee) } : nil
+            return (String(cString: message), parent)
+        }
+    }
+
+    /// References may name blobs, trees and tags of those; they reach no commit.
+    private borrowing func peeledCommit(_ id: ObjectID) -> git_oid? {
+        var raw = id.raw
+        var object: OpaquePointer?
+        guard git_object_lookup(&object, pointer, &raw, GIT_OBJECT_ANY) == 0 else { return nil }
+        defer { git_object_free(object) }
+        var commit: OpaquePointer?
+        guard git_object_peel(&commit, object, GIT_OBJECT_COMMIT) == 0 else { return nil }
+        defer { git_object_free(commit) }
+        return git_object_id(commit).pointee
+    }
+}

@@ -1,0 +1,137 @@
+import CLibGit2
+import Glibc
+
+/// What `lstat` said of a file right after it was written: the fields that an index entry keeps.
+public struct FileStat: Hashable, Sendable {
+    var ctimeSeconds: Int32
+    var ctimeNanoseconds: UInt32
+    var mtimeSeconds: Int32
+    var mtimeNanoseconds: UInt32
+    var device: UInt32
+    var inode: UInt32
+    var user: UInt32
+    var group: UInt32
+    var size: UInt32
+
+    /// Keeps the low 32 bits of each field, as git's index does. See: git `Documentation/gitformat-index`
+    public init(
+        ctime: (seconds: Int, nanoseconds: Int), mtime: (seconds: Int, nanoseconds: Int), device: UInt64,
+        inode: UInt64, user: UInt32, group: UInt32, size: Int64
+    ) {
+        ctimeSeconds = Int32(truncatingIfNeeded: ctime.seconds)
+        ctimeNanoseconds = UInt32(truncatingIfNeeded: ctime.nanoseconds)
+        mtimeSeconds = Int32(truncatingIfNeeded: mtime.seconds)
+        mtimeNanoseconds = UInt32(truncatingIfNeeded: mtime.nanoseconds)
+        self.device = UInt32(truncatingIfNeeded: device)
+        self.inode = UInt32(truncatingIfNeeded: inode)
+        self.user = user
+        self.group = group
+        self.size = UInt32(truncatingIfNeeded: size)
+    }
+
+    /// The entry of a submodule, of which git keeps no stat data.
+    public init() {
+        self.init(
+            ctime: (0, 0), mtime: (0, 0), device: 0, inode: 0, user: 0, group: 0, size: 0)
+    }
+}
+
+extension Repository {
+    /// Writes the index file of a fresh checkout, with cache-tree.
+    ///
+    /// `git_index_add` drops the cache-tree along each entry's path, so all entries are added first and the tree is
+    /// read over them: `git_index_read_tree` keeps the stat data of entries that it finds unchanged, and fills the
+    /// cache-tree. See: libgit2 `src/libgit2/index.c` (`read_tree_cb`)
+    /// - Parameters:
+    ///   - path: the file to write; must not exist.
+    ///   - stats: one for each entry of `flat`, in its order.
+    /// - Throws: ``GitError``.
+    public borrowing func writeIndex(
+        _ path: String, tree: ObjectID, flat: FlatTree, stats: [FileStat]
+    ) throws(GitError) {
+        precondition(stats.count == flat.entries.count)
+        var index: OpaquePointer?
+        try check(git_index_open(&index, path), "git_index_open")
+        defer { git_index_free(index) }
+        let code: Int32 = flat.bytes.withUnsafeBytes { bytes in
+            for (entry, stat) in zip(flat.entries, stats) {
+                var raw = git_index_entry()
+                raw.ctime = git_index_time(seconds: stat.ctimeSeconds, nanoseconds: stat.ctimeNanoseconds)
+                raw.mtime = git_index_time(seconds: stat.mtimeSeconds, nanoseconds: stat.mtimeNanoseconds)
+                raw.dev = stat.device
+                raw.ino = stat.inode
+                raw.uid = stat.user
+                raw.gid = stat.group
+                raw.file_size = stat.size
+                raw.mode = entry.mode
+                raw.id = entry.id.raw
+                raw.path = bytes.baseAddress!.advanced(by: entry.pathStart).assumingMemoryBound(to: CChar.self)
+                let code = git_index_add(index, &raw)
+                if code < 0 { return code }
+            }
+            return 0
+        }
+        try check(code, "git_index_add")
+        var treeID = tree.raw
+        var object: OpaquePointer?
+        try check(git_tree_lookup(&object, pointer, &treeID), "git_tree_lookup")
+        defer { git_tree_free(object) }
+        try check(git_index_read_tree(index, object), "git_index_read_tree")
+        try check(git_index_write(index), "git_index_write")
+    }
+
+    /// A file that git is told not to look at: assume-unchanged or skip-worktree.
+    public struct HiddenEntry: Sendable {
+        /// The path, as bytes.
+        public let path: [UInt8]
+        /// The staged content.
+        public let id: ObjectID
+        /// The mode in the index.
+        public let mode: UInt32
+        /// skip-worktree: the file may be absent.
+        public let mayBeAbsent: Bool
+    }
+
+    /// What the index of this handle says that status does not: hidden entries, and submodules.
+    /// - Throws: ``GitError``.
+    public borrowing func indexFlags() throws(GitError) -> (hidden: [HiddenEntry], submodules: [[UInt8]]) {
+        var index: OpaquePointer?
+        try check(git_repository_index(&index, pointer), "git_repository_index")
+        defer { git_index_free(index) }
+        var hidden: [HiddenEntry] = []
+        var submodules: [[UInt8]] = []
+        for position in 0..<git_index_entrycount(index) {
+            guard let entry = git_index_get_byindex(index, position)?.pointee else { continue }
+            let skips = entry.flags_extended & UInt16(GIT_INDEX_ENTRY_SKIP_WORKTREE.rawValue) != 0
+            let assumed = entry.flags & 0x8000 != 0  // GIT_INDEX_ENTRY_VALID; an enum that Swift sees as signed
+            let isSubmodule = entry.mode == 0o160000
+            guard skips || assumed || isSubmodule else { continue }
+            let path = Array(UnsafeRawBufferPointer(start: entry.path, count: strlen(entry.path)))
+            if isSubmodule {
+                submodules.append(path)
+            } else {
+                hidden.append(
+                    HiddenEntry(path: path, id: ObjectID(entry.id), mode: entry.mode, mayBeAbsent: skips))
+            }
+        }
+        return (hidden, submodules)
+    }
+
+    /// The blob that `git add` would make of a file of the workdir, filters applied.
+    /// - Throws: ``GitError``.
+    public borrowing func hash(file path: [UInt8]) throws(GitError) -> ObjectID {
+        var id = git_oid()
+        let cPath = path.map { CChar(bitPattern: $0) } + [0]
+        try check(git_repository_hashfile(&id, pointer, cPath, GIT_OBJECT_BLOB, nil), "git_repository_hashfile")
+        return ObjectID(id)
+    }
+
+    /// How many entries the index of this handle has, read and checked from its file.
+    /// - Throws: ``GitError`` when the file is damaged.
+    public borrowing func indexEntryCount() throws(GitError) -> Int {
+        var index: OpaquePointer?
+        try check(git_repository_index(&index, pointer), "git_repository_index")
+        defer { git_index_free(index) }
+        return git_index_entrycount(index)
+    }
+}

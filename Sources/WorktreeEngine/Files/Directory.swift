@@ -1,0 +1,204 @@
+import CLinux
+import Glibc
+import Registry
+import SystemPackage
+
+/// An open directory. Everything below it is named relative to the descriptor, so that a path that is replaced
+/// meanwhile leads nowhere else. Closed at the end of its life.
+struct Directory: ~Copyable {
+    let descriptor: CInt
+    /// For messages only.
+    let path: String
+
+    private init(descriptor: CInt, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    /// Opens an absolute path; a symbolic link as its last component is refused.
+    init(_ path: String) throws(SystemError) {
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        self.init(descriptor: try system("open", path) { linux_open(path, flags, 0) }, path: path)
+    }
+
+    deinit { close(descriptor) }
+
+    private func describe(_ name: String) -> String { "\(path)/\(name)" }
+
+    /// Opens a directory below this one, on the same mount, through no symbolic link and no `..`.
+    ///
+    /// See: man 2 openat2. Where the kernel or a seccomp filter has no openat2, each component is opened with
+    /// O_NOFOLLOW and refused when it is the root of a mount.
+    func openBeneath(_ relative: String) throws(SystemError) -> Directory {
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        var attempts = 0
+        while true {
+            let result = linux_openat2(descriptor, relative, UInt64(flags), 0, LINUX_RESOLVE_BENEATH_STRICT)
+            if result >= 0 { return Directory(descriptor: result, path: describe(relative)) }
+            switch Glibc.errno {
+            // A rename elsewhere in the tree made the kernel's check inconclusive. See: man 2 openat2 (EAGAIN)
+            case EAGAIN, EINTR:
+                attempts += 1
+                if attempts > 100 { throw .last("openat2", describe(relative)) }
+            case ENOSYS, EPERM: return try openByComponent(relative)
+            default: throw .last("openat2", describe(relative))
+            }
+        }
+    }
+
+    private func openByComponent(_ relative: String) throws(SystemError) -> Directory {
+        var current = dup(descriptor)
+        for component in relative.split(separator: "/", omittingEmptySubsequences: false) {
+            let parent = current
+            defer { close(parent) }
+            guard !component.isEmpty, component != ".", component != ".." else {
+                throw SystemError(call: "open", path: describe(relative), errno: .invalidArgument)
+            }
+            let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+            current = try system("openat", describe(relative)) { linux_openat(parent, String(component), flags, 0) }
+            if linux_is_mount_root(current) != 0 {
+                close(current)
+                throw SystemError(call: "open", path: describe(relative), errno: .improperLink)
+            }
+        }
+        return Directory(descriptor: current, path: describe(relative))
+    }
+
+    /// Opens a directory that stands directly in this one.
+    func open(_ name: String) throws(SystemError) -> Directory {
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        return Directory(
+            descriptor: try system("openat", describe(name)) { linux_openat(descriptor, name, flags, 0) },
+            path: describe(name))
+    }
+
+    /// Makes a directory; one that exists is an error.
+    func makeDirectory(_ name: String, mode: mode_t = 0o777) throws(SystemError) {
+        try system("mkdirat", describe(name)) { mkdirat(descriptor, name, mode) }
+    }
+
+    /// Makes a directory unless it exists, and opens it.
+    func openOrMake(_ name: String, mode: mode_t = 0o777) throws(SystemError) -> Directory {
+        do { try makeDirectory(name, mode: mode) } catch { if error.errno != .fileExists { throw error } }
+        return try open(name)
+    }
+
+    /// Device and inode of this directory.
+    func identity() throws(SystemError) -> FileIdentity {
+        var value = stat()
+        try system("fstat", path) { fstat(descriptor, &value) }
+        return FileIdentity(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+    }
+
+    /// Device and inode of an entry, not followed; nil when there is none.
+    func identity(of name: String) throws(SystemError) -> FileIdentity? {
+        var value = stat()
+        do {
+            try system("fstatat", describe(name)) { fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) }
+        } catch {
+            if error.errno == .noSuchFileOrDirectory { return nil }
+            throw error
+        }
+        return FileIdentity(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+    }
+
+    /// Whether an entry of any kind has this name.
+    func contains(_ name: String) throws(SystemError) -> Bool { try identity(of: name) != nil }
+
+    /// Moves an entry; fails when the new name exists. See: man 2 renameat2 (RENAME_NOREPLACE)
+    func rename(_ name: String, to directory: borrowing Directory, as newName: String) throws(SystemError) {
+        let target = directory.descriptor
+        try system("renameat2", "\(describe(name)) -> \(directory.path)/\(newName)") {
+            linux_rename_noreplace(descriptor, name, target, newName)
+        }
+    }
+
+    /// The content of a small file; nil when there is none. A symbolic link is refused.
+    func read(_ name: String, limit: Int = 1 << 20) throws(SystemError) -> String? {
+        let file: CInt
+        do {
+            file = try system("openat", describe(name)) {
+                linux_openat(descriptor, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0)
+            }
+        } catch {
+            if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { return nil }
+            throw error
+        }
+        defer { close(file) }
+        var content: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while content.count <= limit {
+            let count = Glibc.read(file, &chunk, chunk.count)
+            if count < 0, Glibc.errno == EINTR { continue }
+            if count < 0 { throw .last("read", describe(name)) }
+            if count == 0 { return String(decoding: content, as: UTF8.self) }
+            content.append(contentsOf: chunk[..<count])
+        }
+        throw SystemError(call: "read", path: describe(name), errno: .fileTooLarge)
+    }
+
+    /// Writes a new file and, when asked, waits until it is on disk.
+    func create(_ name: String, _ text: String, sync: Bool = false) throws(SystemError) {
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
+        let file = try system("openat", describe(name)) { linux_openat(descriptor, name, flags, 0o666) }
+        defer { close(file) }
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+            if count < 0, Glibc.errno == EINTR { continue }
+            if count < 0 { throw .last("write", describe(name)) }
+            rest = rest.dropFirst(count)
+        }
+        if sync { try system("fsync", describe(name)) { fsync(file) } }
+    }
+
+    /// Replaces a file by one rename, so that a reader sees the old or the new content.
+    func replace(_ name: String, _ text: String) throws(SystemError) {
+        let temporary = "\(name).wtengine-\(getpid())"
+        _ = unlinkat(descriptor, temporary, 0)
+        try create(temporary, text, sync: true)
+        try system("renameat", describe(name)) { renameat(descriptor, temporary, descriptor, name) }
+    }
+
+    /// Removes a file; one that is not there is no error.
+    func removeFile(_ name: String) throws(SystemError) {
+        do { try system("unlinkat", describe(name)) { unlinkat(descriptor, name, 0) } } catch {
+            if error.errno != .noSuchFileOrDirectory { throw error }
+        }
+    }
+
+    /// Names and types (`DT_*`) of all entries but `.` and `..`.
+    func entries() throws(SystemError) -> [(name: String, type: UInt8)] {
+        // The stream owns a descriptor of its own, so that this one keeps its position.
+        let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
+        guard let stream = fdopendir(copy) else {
+            close(copy)
+            throw .last("fdopendir", path)
+        }
+        defer { closedir(stream) }
+        var result: [(String, UInt8)] = []
+        while true {
+            Glibc.errno = 0
+            guard let entry = readdir(stream) else {
+                if Glibc.errno != 0 { throw .last("readdir", path) }
+                return result
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { result.append((name, entry.pointee.d_type)) }
+        }
+    }
+}
+
+/// The absolute path with every symbolic link resolved; nil when it does not exist. See: man 3 realpath
+func realPath(_ path: String) -> String? {
+    guard let resolved = realpath(path, nil) else { return nil }
+    defer { free(resolved) }
+    return String(cString: resolved)
+}
+
+/// Whether `path` is `directory` or lies in it. Both absolute and normal.
+func isInside(_ path: String, _ directory: String) -> Bool {
+    path == directory || path.hasPrefix(directory.hasSuffix("/") ? directory : directory + "/")
+}

@@ -1,0 +1,117 @@
+import CLinux
+import Glibc
+import Registry
+import SystemPackage
+
+/// An allowlisted directory under which workdirs may exist. Nothing outside the roots is ever deleted.
+///
+/// `<root>/.wtengine/` holds a marker, `stage/` (workdirs being made) and `trash/` (workdirs being unlinked); it is
+/// readable by its owner only, on the same filesystem as the workdirs, so that both ways in and out are one rename.
+struct Root: Sendable {
+    /// The real path.
+    let path: String
+    /// The content of the marker file; another content is another filesystem mounted here.
+    let marker: String
+
+    static let privateName = ".wtengine"
+
+    /// Checks or makes the private directory of a root, and compares its marker with the registry's.
+    static func prepare(_ configured: String, make: Bool, registry: Registry) async throws -> Root {
+        if make { try makeDirectories(configured) }
+        guard let path = realPath(configured) else {
+            throw EngineError(
+                .root, .blocked,
+                "the root \(configured) does not exist. Mount or create it, or change `roots` in config.toml.")
+        }
+        let home = getenv("HOME").map { String(cString: $0) }.flatMap(realPath)
+        guard path != "/", path != home else {
+            throw EngineError(
+                .configuration, .needsHuman, "\(path) may not be a root: name a directory of its own in `roots`.")
+        }
+        let top = try Directory(path)
+        if let known = try await registry.rootMarker(path) {
+            let root = Root(path: path, marker: known)
+            _ = try root.open()
+            return root
+        }
+        // The file first, then the row: a crash in between leaves a marker that the next open adopts.
+        let own = try top.openOrMake(privateName, mode: 0o700)
+        do { try own.create("marker", randomHex(16) + "\n", sync: true) } catch {
+            guard error.errno == .fileExists else { throw error }
+        }
+        guard let marker = try markerOnDisk(top) else {
+            throw EngineError(.root, .retry, "\(path)/\(privateName)/marker vanished while it was read. Try again.")
+        }
+        return Root(path: path, marker: try await registry.recordRoot(path, marker: marker))
+    }
+
+    /// The root's descriptor, once its marker has been seen: what is missing below a root that is not mounted is not
+    /// gone.
+    func open() throws -> Directory {
+        guard let top = try? Directory(path) else { throw invisible() }
+        guard try Root.markerOnDisk(top) == marker else { throw invisible() }
+        return top
+    }
+
+    /// `stage` or `trash`.
+    func openPrivate(_ name: String) throws -> Directory {
+        try open().open(Root.privateName).openOrMake(name, mode: 0o700)
+    }
+
+    /// The part of an absolute path below the root; nil when it is not there, or not in normal form.
+    func relative(_ path: String) -> String? {
+        guard path.hasPrefix(self.path + "/") else { return nil }
+        let rest = path.dropFirst(self.path.count + 1)
+        let components = rest.split(separator: "/", omittingEmptySubsequences: false)
+        guard !components.isEmpty, components.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }),
+            components[0] != Root.privateName
+        else { return nil }
+        return String(rest)
+    }
+
+    func stagePath(_ run: Run) -> String { "\(path)/\(Root.privateName)/stage/\(run.adminID)" }
+    func trashPath(_ run: Run) -> String { "\(path)/\(Root.privateName)/trash/\(run.adminID)" }
+
+    /// Bytes that an unprivileged process may still write. See: man 3 statvfs (f_bavail)
+    func freeBytes() throws -> Int64 {
+        var value = statvfs()
+        try system("statvfs", path) { statvfs(path, &value) }
+        return Int64(clamping: UInt64(value.f_bavail) * UInt64(value.f_frsize))
+    }
+
+    private func invisible() -> EngineError {
+        EngineError(
+            .root, .blocked,
+            "the root \(path) is not the directory that the registry knows: \(Root.privateName)/marker is missing or another. "
+                + "Is it mounted? Nothing below it is taken for gone. If it was emptied on purpose: "
+                + "mkdir -m 700 \(path)/\(Root.privateName); echo \(marker) > \(path)/\(Root.privateName)/marker")
+    }
+
+    private static func markerOnDisk(_ top: borrowing Directory) throws -> String? {
+        guard try top.contains(privateName) else { return nil }
+        return try top.open(privateName).read("marker").map { String($0.prefix { $0 != "\n" }) }
+    }
+
+}
+
+/// Random bytes as hexadecimal digits.
+func randomHex(_ bytes: Int) -> String {
+    var generator = SystemRandomNumberGenerator()
+    return (0..<bytes).map { _ in
+        let text = String(UInt8.random(in: .min ... .max, using: &generator), radix: 16)
+        return text.count == 1 ? "0" + text : text
+    }.joined()
+}
+
+/// Makes a directory and those above it, for its owner only.
+func makeDirectories(_ path: String) throws(SystemError) {
+    var prefix = ""
+    for component in path.split(separator: "/") {
+        prefix += "/\(component)"
+        if mkdir(prefix, 0o700) == 0 || Glibc.errno == EEXIST { continue }
+        // A parent that may be searched but not written answers EACCES or EROFS although it exists.
+        let failure = SystemError.last("mkdir", prefix)
+        var value = stat()
+        guard stat(prefix, &value) == 0, value.st_mode & S_IFMT == S_IFDIR else { throw failure }
+    }
+}

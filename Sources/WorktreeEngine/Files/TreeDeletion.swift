@@ -1,0 +1,130 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// Unlinks a directory tree by descriptors: no path is resolved twice, no symbolic link is followed, no mount is
+/// entered, and the depth of the tree costs no stack.
+///
+/// Only for what has been renamed into a trash directory of ours: it changes the mode of read-only directories.
+enum TreeDeletion {
+    /// Deletes `name` in `parent`.
+    ///
+    /// Works downwards one directory at a time: a subdirectory that is not empty is first moved up beside the one that
+    /// is being emptied, under a number. So at most three descriptors are open, and a tree that is deeper than PATH_MAX
+    /// or the descriptor limit goes as well.
+    /// - Throws: ``SystemError``; what is left can be deleted by another call.
+    static func delete(_ name: String, in parent: borrowing Directory) throws(SystemError) {
+        if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT { return }
+        guard Glibc.errno == EISDIR || Glibc.errno == EPERM else { throw .last("unlinkat", "\(parent.path)/\(name)") }
+        let device = try parent.identity().device
+        var pending = [name]
+        var number = 0
+        while let next = pending.last {
+            guard try parent.contains(next) else {
+                pending.removeLast()
+                continue
+            }
+            let directory = try openWritable(next, in: parent)
+            guard try directory.identity().device == device, linux_is_mount_root(directory.descriptor) == 0 else {
+                throw SystemError(call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
+            }
+            var moved = false
+            for entry in try directory.rawEntries() {
+                if let child = try remove(entry, in: directory) {
+                    repeat {
+                        number += 1
+                        let sibling = "\(name).\(number)"
+                        if linux_rename_noreplace(directory.descriptor, child, parent.descriptor, sibling) == 0 {
+                            pending.append(sibling)
+                            moved = true
+                            break
+                        }
+                        if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
+                    } while true
+                }
+            }
+            if !moved {
+                try system("unlinkat", directory.path) { unlinkat(parent.descriptor, next, AT_REMOVEDIR) }
+                pending.removeLast()
+            }
+        }
+    }
+
+    /// Unlinks an entry; returns it when it is a directory that is not empty.
+    private static func remove(_ entry: [CChar], in directory: borrowing Directory) throws(SystemError) -> [CChar]? {
+        if unlinkat(directory.descriptor, entry, 0) == 0 { return nil }
+        // Linux says EISDIR for a directory, POSIX EPERM; EPERM is also an immutable file. See: man 2 unlink
+        guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
+            throw .last("unlinkat", "\(directory.path)/\(text(entry))")
+        }
+        let first = Glibc.errno
+        if unlinkat(directory.descriptor, entry, AT_REMOVEDIR) == 0 { return nil }
+        if Glibc.errno == ENOTDIR { Glibc.errno = first }
+        guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else {
+            throw .last("unlinkat", "\(directory.path)/\(text(entry))")
+        }
+        // A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
+        var value = stat()
+        if fstatat(directory.descriptor, entry, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
+            let path = "\(directory.path)/\(text(entry))"
+            _ = try openWritable(text(entry), in: directory, path: path)
+        }
+        return entry
+    }
+
+    /// Opens a directory, and gives its owner all rights when it has them not: a Go module cache is 0555.
+    private static func openWritable(
+        _ name: String, in parent: borrowing Directory, path: String? = nil
+    ) throws(SystemError) -> Directory {
+        do {
+            let directory = try parent.open(name)
+            var value = stat()
+            if fstat(directory.descriptor, &value) == 0, value.st_mode & 0o700 != 0o700 {
+                try system("fchmod", directory.path) { fchmod(directory.descriptor, 0o700) }
+            }
+            return directory
+        } catch {
+            guard error.errno == .permissionDenied else { throw error }
+            // Not even readable: only its parent can give rights. O_PATH needs none, and /proc leads to that very inode.
+            // See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
+            let handle = try system("openat", "\(parent.path)/\(name)") {
+                linux_openat(parent.descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
+            }
+            defer { close(handle) }
+            try system("chmod", "\(parent.path)/\(name)") { chmod("/proc/self/fd/\(handle)", 0o700) }
+            return try parent.open(name)
+        }
+    }
+}
+
+/// `O_PATH`, which Glibc's module does not export. See: linux/include/uapi/asm-generic/fcntl.h
+let O_PATH_FLAG: CInt = 0o10000000
+
+extension Directory {
+    /// Names of all entries as bytes, since names need not be UTF-8.
+    func rawEntries() throws(SystemError) -> [[CChar]] {
+        let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
+        guard let stream = fdopendir(copy) else {
+            close(copy)
+            throw .last("fdopendir", path)
+        }
+        defer { closedir(stream) }
+        var result: [[CChar]] = []
+        while true {
+            Glibc.errno = 0
+            guard let entry = readdir(stream) else {
+                if Glibc.errno != 0 { throw .last("readdir", path) }
+                return result
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { base in
+                    Array(UnsafeBufferPointer(start: base, count: strlen(base) + 1))
+                }
+            }
+            if strcmp(name, ".") != 0, strcmp(name, "..") != 0 { result.append(name) }
+        }
+    }
+}
+
+/// A name of ``Directory/rawEntries()`` for a message.
+func text(_ name: [CChar]) -> String { name.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }

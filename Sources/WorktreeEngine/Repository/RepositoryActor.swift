@@ -1,0 +1,194 @@
+import CLinux
+import Dispatch
+import Git
+import Glibc
+import Registry
+import SystemPackage
+
+/// Runs the jobs of one actor on a dispatch queue of its own, so that blocking git work never takes a thread of the
+/// cooperative pool.
+final class QueueExecutor: SerialExecutor {
+    private let queue: DispatchQueue
+
+    init(label: String) { queue = DispatchQueue(label: label) }
+
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        queue.async { job.runSynchronously(on: self.asUnownedSerialExecutor()) }
+    }
+
+    func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
+}
+
+/// Serializes the changes of references and admin entries of one repository, keyed by its common dir.
+///
+/// Methods that change something are synchronous, so that no await lets another call in, and hold a `flock` on
+/// `<common dir>/wtengine.lock` against other processes. It is held for metadata only: no file of a workdir is written
+/// or deleted under it.
+actor RepositoryActor {
+    let commonDir: String
+    private let executor: QueueExecutor
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    init(commonDir: String) {
+        self.commonDir = commonDir
+        executor = QueueExecutor(label: "wtengine.repository")
+    }
+
+    /// Publishes a native run: branch, admin entry, workdir, in this order.
+    ///
+    /// Killed between any two steps, `rollBack` undoes what is there: the entry is complete before it appears, and
+    /// locked, so git keeps working and prunes nothing.
+    func register(_ run: Run, root: Root) throws {
+        let lock = try RepositoryLock(commonDir)
+        defer { lock.release() }
+        if let branch = run.branch { try createBranch(branch, run) }
+        let common = try Directory(commonDir)
+        _ = try common.openOrMake("worktrees")
+        try common.open(AdminEntry.privateName).rename(
+            AdminEntry.stageName(run), to: common.open("worktrees"), as: run.adminID)
+        try publishWorkdir(run, root: root)
+    }
+
+    private func createBranch(_ branch: String, _ run: Run) throws {
+        guard let base = ObjectID(run.base) else {
+            throw EngineError(.unknownBase, .blocked, "\(run.base) is not the name of a commit.")
+        }
+        let repository = try Repository(gitDirectory: commonDir)
+        do {
+            try repository.createReference(
+                "refs/heads/\(branch)", at: base, message: "branch: Created by wtengine for \(run.key)")
+        } catch {
+            throw error.exists ? EngineError.branchTaken(branch, run.repo) : error
+        }
+    }
+
+    /// Publishes a run whose admin entry git made for the staged workdir: our record, final path, lock reason, then the
+    /// workdir.
+    func adoptGitEntry(_ run: Run, root: Root) throws {
+        let lock = try RepositoryLock(commonDir)
+        defer { lock.release() }
+        let entry = try Directory(commonDir).openBeneath("worktrees/\(run.adminID)")
+        try entry.replace(RunRecord.fileName, try RunRecord(run).json)
+        try entry.replace("gitdir", "\(run.path)/.git\n")
+        try entry.replace("locked", AdminEntry.lockReason(run) + "\n")
+        try publishWorkdir(run, root: root)
+    }
+
+    /// Moves a finished workdir from the stage to its final path, which appears complete or not at all.
+    func publishWorkdir(_ run: Run, root: Root) throws {
+        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/") else {
+            throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
+        }
+        let name = String(relative[relative.index(after: slash)...])
+        // A cleanup may remove the issue's directory when it is empty, between our making and our using it.
+        var attempt = 1
+        while true {
+            do {
+                return try root.openPrivate("stage").rename(
+                    run.adminID, to: root.open().openOrMake(String(relative[..<slash])), as: name)
+            } catch let error as SystemError {
+                if error.errno == .fileExists { throw EngineError.pathTaken(run.path) }
+                if error.errno != .noSuchFileOrDirectory || attempt == 10 { throw error }
+                attempt += 1
+            }
+        }
+    }
+
+    /// Takes an admin entry of ours out of git's sight. Once it is gone, its detached commits may be collected, so this
+    /// comes after every check.
+    func unregister(_ run: Run) throws {
+        let lock = try RepositoryLock(commonDir)
+        defer { lock.release() }
+        let common = try Directory(commonDir)
+        guard let worktrees = try? common.open("worktrees"), try worktrees.contains(run.adminID) else { return }
+        let entry = try worktrees.open(run.adminID)
+        // git's own half-made entry of a killed `git worktree add` has no record yet; its name is ours alone.
+        if let record = RunRecord(in: entry), !record.names(run) {
+            throw EngineError(
+                .identity, .needsHuman,
+                "\(AdminEntry.path(run)) belongs to run \(record.issue) \(record.run), not to \(run.key); nothing was removed.")
+        }
+        let own = try common.openOrMake(AdminEntry.privateName)
+        try worktrees.rename(run.adminID, to: own, as: AdminEntry.trashName(run))
+    }
+
+    /// Deletes what ``unregister(_:)`` or a creation left aside. Not under the lock: nobody else uses these names.
+    nonisolated func discardPrivate(_ run: Run) throws {
+        guard let own = try? Directory(commonDir).open(AdminEntry.privateName) else { return }
+        for name in [AdminEntry.stageName(run), AdminEntry.trashName(run)] {
+            try TreeDeletion.delete(name, in: own)
+        }
+    }
+
+    /// Deletes a branch by compare-and-swap, unless a worktree has it checked out.
+    /// - Returns: whether it is gone because of this call.
+    func deleteBranch(_ branch: String, ifAt id: ObjectID) throws -> Bool {
+        let lock = try RepositoryLock(commonDir)
+        defer { lock.release() }
+        if try isCheckedOut(branch) { return false }
+        return try Repository(gitDirectory: commonDir).deleteReference("refs/heads/\(branch)", ifAt: id)
+    }
+
+    /// Whether a HEAD of the repository names the branch. Reads the files: libgit2's own test is wrong both ways.
+    func isCheckedOut(_ branch: String) throws -> Bool {
+        let common = try Directory(commonDir)
+        let line = "ref: refs/heads/\(branch)"
+        if try common.read("HEAD")?.split(separator: "\n").first.map(String.init) == line, try !isBare() { return true }
+        guard let worktrees = try? common.open("worktrees") else { return false }
+        for entry in try worktrees.entries() {
+            guard let directory = try? worktrees.open(entry.name) else { continue }
+            if try directory.read("HEAD")?.split(separator: "\n").first.map(String.init) == line { return true }
+        }
+        return false
+    }
+
+    private func isBare() throws -> Bool {
+        try ConfigFile.entries("\(commonDir)/config").last { $0.name == "core.bare" }?.isTrue ?? false
+    }
+
+    /// Writes the reason of the `locked` file anew.
+    func rewriteLock(_ run: Run) throws {
+        let lock = try RepositoryLock(commonDir)
+        defer { lock.release() }
+        try Directory(AdminEntry.gitDir(run)).replace("locked", AdminEntry.lockReason(run) + "\n")
+    }
+}
+
+/// A `flock` on `<common dir>/wtengine.lock`: one process at a time changes the metadata of a repository.
+final class RepositoryLock {
+    private let descriptor: CInt
+
+    /// Waits up to 30 s: what is done under the lock takes milliseconds, so longer means a process that hangs.
+    init(_ commonDir: String) throws {
+        let path = "\(commonDir)/wtengine.lock"
+        descriptor = try system("open", path) { linux_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666) }
+        var waited: UInt32 = 0
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            guard Glibc.errno == EWOULDBLOCK || Glibc.errno == EINTR, waited < 30_000_000 else {
+                close(descriptor)
+                throw EngineError(
+                    .locked, .blocked, "\(path) was held by another process for 30 s. Try again when it has ended.")
+            }
+            let pause = min(500 + waited / 8, 10_000)
+            usleep(pause)
+            waited += pause
+        }
+    }
+
+    func release() { close(descriptor) }
+}
+
+extension EngineError {
+    static func branchTaken(_ branch: String, _ repo: String) -> EngineError {
+        EngineError(
+            .branchTaken, .blocked,
+            "branch \(branch) exists already in \(repo), or a branch above or below that name does. Choose another with "
+                + "--branch, or take none with --detach.")
+    }
+
+    static func pathTaken(_ path: String) -> EngineError {
+        EngineError(.pathTaken, .blocked, "\(path) exists already and is not a workdir of this run. Move it away, or take another run id.")
+    }
+}

@@ -1,0 +1,128 @@
+import Foundation
+import Git
+import Glibc
+import Logging
+import Registry
+import SystemPackage
+
+extension Engine {
+    /// Fills the run's workdir in the stage and publishes it at its path.
+    /// - Returns: the run, with the materializer that served it in the end, and the workdir's identity.
+    func materialize(_ run: Run, _ target: Target, _ root: Root) async throws -> (Run, FileIdentity) {
+        var run = run
+        switch run.materializer {
+        case .checkout: try await checkOut(run, target, root)
+        case .git:
+            do { try await addWorktree(run, target, root) } catch let error as EngineError where error.code == .git {
+                let first = error
+                // Where not even git can add a worktree, a clone may still do; its words matter when it does not.
+                logger.warning("git worktree add failed, trying a clone", metadata: ["error": "\(error)"])
+                try await discardStage(run, root)
+                run.materializer = .clone
+                do { try await clone(run, target, root) } catch {
+                    throw EngineError(
+                        .git, .needsHuman, "\(error) Before that: \(first.message)", cause: error)
+                }
+            }
+        case .clone: try await clone(run, target, root)
+        }
+        return (run, try await verifyFresh(run, root))
+    }
+
+    // MARK: In process
+
+    private func checkOut(_ run: Run, _ target: Target, _ root: Root) async throws {
+        guard let native = target.native else { preconditionFailure("chosen for native targets only") }
+        let workers = configuration.checkoutWorkers ?? min(8, ProcessInfo.processInfo.activeProcessorCount)
+        try await blocking {
+            try root.openPrivate("stage").makeDirectory(run.adminID)
+            let checkout = Checkout(
+                commonDir: run.commonDir, flat: native.flat, converts: native.converts, workers: workers)
+            let stats = try checkout.fill(root.stagePath(run))
+            let adminStage = try AdminEntry.makeStage(run)
+            try Repository(gitDirectory: run.commonDir).writeIndex(
+                "\(adminStage)/index", tree: native.tree, flat: native.flat, stats: stats)
+            try AdminEntry.fillStage(run, identityLine: native.identityLine)
+            try root.openPrivate("stage").open(run.adminID).create(".git", "gitdir: \(AdminEntry.path(run))\n")
+        }
+        try await actor(for: run.commonDir).register(run, root: root)
+    }
+
+    // MARK: By a git process
+
+    /// git fills the staged directory and makes the admin entry, whose name is the directory's; only then is it moved.
+    private func addWorktree(_ run: Run, _ target: Target, _ root: Root) async throws {
+        _ = try root.openPrivate("stage")
+        let branch = run.branch.map { ["-b", $0] } ?? ["--detach"]
+        let result = try await git.run(
+            in: target.location.workTree ?? target.location.gitDir,
+            ["worktree", "add", "--no-track", "--quiet", "--lock", "--reason", AdminEntry.lockReason(run)] + branch
+                + ["--", root.stagePath(run), run.base])
+        if result.status != 0, let name = run.branch, result.message.contains("already exists") {
+            throw EngineError.branchTaken(name, run.repo)
+        }
+        guard result.status == 0 else {
+            throw EngineError(
+                .git, .needsHuman,
+                "`git worktree add` in \(run.repo) failed with status \(result.status): \(result.message)")
+        }
+        try await actor(for: run.commonDir).adoptGitEntry(run, root: root)
+    }
+
+    private func clone(_ run: Run, _ target: Target, _ root: Root) async throws {
+        let stage = root.stagePath(run)
+        _ = try root.openPrivate("stage")
+        let source = target.location.workTree ?? target.location.gitDir
+        // No template: it would bring hooks. Objects are hard links, so the clone stays whole when the source is packed.
+        try await git.require(
+            in: nil, ["clone", "--quiet", "--local", "--no-checkout", "--template=", "--", source, stage])
+        let known = try await git.run(in: stage, ["cat-file", "-e", "\(run.base)^{commit}"])
+        if known.status != 0 { try await git.require(in: stage, ["fetch", "--quiet", "origin", run.base]) }
+        let head = run.branch.map { ["--no-track", "-b", $0] } ?? ["--detach"]
+        try await git.require(in: stage, ["checkout", "--quiet"] + head + [run.base, "--"])
+        try await blocking {
+            let gitDir = try root.openPrivate("stage").open(run.adminID).open(".git")
+            try gitDir.create(RunRecord.fileName, try RunRecord(run).json, sync: true)
+            try gitDir.create("locked", AdminEntry.lockReason(run) + "\n")
+        }
+        try await actor(for: run.commonDir).publishWorkdir(run, root: root)
+    }
+
+    private func discardStage(_ run: Run, _ root: Root) async throws {
+        try await actor(for: run.commonDir).unregister(run)
+        try await blocking { try TreeDeletion.delete(run.adminID, in: root.openPrivate("stage")) }
+        if let branch = run.branch { _ = try await deleteBranch(branch, at: run.base, of: run) }
+    }
+
+    // MARK: Before it is handed out
+
+    /// Links in both directions, HEAD at the base, and an index that can be read. That the files are right follows from
+    /// how they were written: into an empty private directory, each compared in size after the write.
+    private func verifyFresh(_ run: Run, _ root: Root) async throws -> FileIdentity {
+        guard let relative = root.relative(run.path) else {
+            throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
+        }
+        let identity = try await blocking {
+            let workdir = try root.open().openBeneath(relative)
+            if let mismatch = AdminEntry.mismatch(run, workdir: workdir) {
+                throw EngineError(.identity, .needsHuman, "the new workdir is not as it was made: \(mismatch).")
+            }
+            return try workdir.identity()
+        }
+        let head: String?
+        if run.materializer == .checkout {
+            head = try await blocking {
+                let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
+                _ = try repository.indexEntryCount()
+                return try repository.head().commit?.description
+            }
+        } else {
+            head = try await git.require(in: run.path, ["rev-parse", "--verify", "HEAD"]).text
+        }
+        guard head == run.base else {
+            throw EngineError(
+                .identity, .retry, "HEAD of the new workdir is \(head ?? "unborn") and not the base \(run.base). Try again.")
+        }
+        return identity
+    }
+}

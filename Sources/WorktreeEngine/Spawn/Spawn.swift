@@ -1,0 +1,156 @@
+import Git
+import Glibc
+import Logging
+import Registry
+import SystemPackage
+
+extension Engine {
+    /// Creates a run and its workdir.
+    ///
+    /// The order is: decide everything that can be decided without writing; record the intent; fill a private
+    /// directory; publish it under the repository's lock; make the run available. A failure after the intent undoes
+    /// what was made and forgets the run, so that the same request can be made again.
+    /// - Throws: ``EngineError``; the codes in ``EngineError/Code`` say what. Nothing half-made is left.
+    public func spawn(_ request: SpawnRequest) async throws(EngineError) -> Workdir {
+        try await Self.catching("spawn \(request.issue) \(request.run)") {
+            let key = try RunKey(issue: request.issue, run: request.run)
+            let role = try self.role(request, key)
+            let lease = try Lease(key, state: self.configuration.state)
+            defer { lease.release() }
+            if let known = try await self.registry.run(key) { throw RegistryError.runExists(known) }
+            let target = try await self.target(request)
+            let root = try await self.rootForSpawn()
+            try self.checkPlace(root, request)
+            let branch = try await self.branchName(request, key, role, target)
+            let materializer = try self.chooseMaterializer(request, target)
+            let path = "\(root.path)/\(key.issue.pathComponent)/\(key.run)"
+            if try root.open().contains(key.issue.pathComponent),
+                try root.open().openBeneath(key.issue.pathComponent).contains(key.run.description)
+            {
+                throw EngineError.pathTaken(path)
+            }
+            let intent = Run(
+                key: key, role: role, repo: target.location.name, commonDir: target.location.commonDir, root: root.path,
+                path: path, adminID: "\(key.run.description.prefix(80))-\(randomHex(5))", branch: branch,
+                base: target.base, materializer: materializer)
+            let run = try await self.begin(intent, switching: request.switching)
+            do {
+                let (made, identity) = try await self.materialize(run, target, root)
+                let (ready, superseded) = try await self.registry.activate(
+                    made.key, materializer: made.materializer, identity: identity)
+                self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(path)"])
+                return Workdir(
+                    run: ready.key, path: ready.path, branch: ready.branch, base: ready.base,
+                    materializer: ready.materializer, superseded: superseded?.key)
+            } catch {
+                let failure = EngineError.wrap(error, "spawn \(key)")
+                try await self.rollBack(run, keepBranch: failure.code == .branchTaken, detail: failure.description)
+                throw failure
+            }
+        }
+    }
+
+    private func role(_ request: SpawnRequest, _ key: RunKey) throws -> Role {
+        let named = key.run.role
+        guard let given = try request.role.map({ text throws(InvalidName) in try Role(text) }) ?? named else {
+            throw EngineError(
+                .invalidInput, .retry,
+                "run id \(key.run) names no role. Give one with --role, or use <YYYY-MM-DD>-<role>-<seq>.")
+        }
+        if let named, named != given {
+            throw EngineError(
+                .invalidInput, .retry, "run id \(key.run) names the role \(named), but the role given is \(given).")
+        }
+        return given
+    }
+
+    /// Whether the root may take another workdir.
+    private func checkPlace(_ root: Root, _ request: SpawnRequest) throws {
+        if let outer = RepositoryLocation.worktree(above: root.path) {
+            throw EngineError(
+                .pathNested, .blocked,
+                "the root \(root.path) lies inside the worktree \(outer), where git would take workdirs for its files. Name a "
+                    + "root outside of it in config.toml, or another state directory with --state.")
+        }
+        let free = try root.freeBytes()
+        guard free >= configuration.diskReserve else {
+            throw EngineError(
+                .disk, .blocked,
+                "only \(free >> 20) MiB are free at \(root.path), less than the reserve of \(configuration.diskReserve >> 20) MiB. "
+                    + "Free space (`wtengine sweep`), or lower [limits] disk_reserve.")
+        }
+    }
+
+    private func chooseMaterializer(_ request: SpawnRequest, _ target: Target) throws -> Materializer {
+        let reasons = target.support.reasons.joined(separator: "; ")
+        switch request.materializer {
+        case .checkout where target.native == nil:
+            throw EngineError(
+                .unsupported, .retry,
+                "the checkout cannot serve \(target.location.name): \(reasons). Use --materializer auto or git.")
+        case .some(let forced): return forced
+        case nil:
+            // A repository that cannot be written takes no worktree.
+            if access(target.location.commonDir, W_OK) != 0 { return .clone }
+            if target.native == nil {
+                logger.info("served by git", metadata: ["repo": "\(target.location.name)", "reasons": "\(reasons)"])
+                return .git
+            }
+            return .checkout
+        }
+    }
+
+    /// Records the intent. A creation that a crash left for the same issue and role is settled first.
+    private func begin(_ intent: Run, switching: Bool) async throws -> Run {
+        do {
+            return try await registry.begin(intent, switching: switching, limits: configuration.limits)
+        } catch RegistryError.creationInProgress(let other) where other.key != intent.key {
+            guard let lease = try Lease(ifFree: other.key, state: configuration.state) else {
+                throw RegistryError.creationInProgress(other)
+            }
+            defer { lease.release() }
+            if let left = try await registry.run(other.key), left.state == .creating { _ = try await settle(left) }
+            return try await registry.begin(intent, switching: switching, limits: configuration.limits)
+        }
+    }
+
+    /// Undoes a creation, in any state that a crash may have left it in. May be repeated.
+    ///
+    /// Only what nobody has been given is removed: the staged workdir, the admin entry, and the branch while it still
+    /// is at the base.
+    func rollBack(_ run: Run, keepBranch: Bool = false, detail: String) async throws {
+        let repository = actor(for: run.commonDir)
+        do {
+            let root = try await self.root(of: run)
+            if run.materializer != .clone { try await repository.unregister(run) }
+            try await blocking {
+                let stage = try root.openPrivate("stage")
+                try TreeDeletion.delete(run.adminID, in: stage)
+                try repository.discardPrivate(run)
+            }
+            if !keepBranch, run.materializer != .clone, let branch = run.branch {
+                _ = try await deleteBranch(branch, at: run.base, of: run)
+            }
+            try await registry.abandon(run.key, detail: detail)
+        } catch {
+            // What is left stays recorded, so that a person or a later `recover` finds it.
+            logger.error("rolling back failed", metadata: ["run": "\(run.key)", "error": "\(error)"])
+            try await registry.transition(
+                run.key, from: [.creating], to: .quarantined, action: "quarantined",
+                detail: "\(detail); rolling back failed: \(error)"
+            ) { $0.reason = "rolling back a failed creation failed: \(error)" }
+        }
+    }
+
+    /// Deletes a branch if it still is at a commit and no worktree has it checked out.
+    func deleteBranch(_ branch: String, at commit: String, of run: Run) async throws -> Bool {
+        guard let location = try? RepositoryLocation.find(run.commonDir) else { return false }
+        let repository = actor(for: run.commonDir)
+        if let id = ObjectID(commit), try Support.repositoryReasons(location).isEmpty {
+            return try await repository.deleteBranch(branch, ifAt: id)
+        }
+        if try await repository.isCheckedOut(branch) { return false }
+        return try await git.run(
+            in: run.commonDir, ["update-ref", "-d", "refs/heads/\(branch)", commit]).status == 0
+    }
+}

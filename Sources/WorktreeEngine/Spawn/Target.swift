@@ -1,0 +1,122 @@
+import struct Foundation.Date
+import Git
+import Registry
+
+/// What a spawn makes a workdir of, decided before anything is written.
+struct Target: Sendable {
+    let location: RepositoryLocation
+    /// The base commit, in hexadecimal.
+    let base: String
+    let support: Support
+    /// The files, when libgit2 serves the repository.
+    let native: Native?
+
+    struct Native: Sendable {
+        let tree: ObjectID
+        let flat: FlatTree
+        let converts: Bool
+        /// `Name <mail> seconds zone` of the reflog line.
+        let identityLine: String
+    }
+}
+
+extension Engine {
+    /// Decides base and support. Mutates nothing.
+    func target(_ request: SpawnRequest) async throws -> Target {
+        let location = try await blocking { try RepositoryLocation.find(request.repository) }
+        let reasons = try await blocking { try Support.repositoryReasons(location) }
+        if reasons.isEmpty {
+            return try await blocking { try self.nativeTarget(location, request.base) }
+        }
+        let base = try await resolveByProcess(location, request.base)
+        return Target(location: location, base: base, support: Support(reasons: reasons), native: nil)
+    }
+
+    private func nativeTarget(_ location: RepositoryLocation, _ revision: String?) throws -> Target {
+        let repository = try Repository(gitDirectory: location.gitDir)
+        let base: ObjectID
+        if let revision {
+            do { base = try repository.commit(revision) } catch {
+                throw EngineError.unknownBase(revision, location, error)
+            }
+        } else {
+            guard let head = try repository.head().commit else { throw EngineError.unborn(location) }
+            base = head
+        }
+        let configuration = try repository.configuration()
+        var reasons = Support.configurationReasons(configuration)
+        let tree = try repository.tree(ofCommit: base)
+        let flat = try repository.flatten(tree: tree)
+        let drivers = configuration.filter { $0.name.hasPrefix("filter.") || $0.name == "core.attributesfile" }
+        reasons += try cachedTreeReasons("\(location.commonDir) \(tree) \(drivers.hashValue)") {
+            try Support.treeReasons(
+                flat, repository, configuration: configuration, commonDir: location.commonDir)
+        }
+        guard reasons.isEmpty else {
+            return Target(location: location, base: "\(base)", support: Support(reasons: reasons), native: nil)
+        }
+        func value(_ name: String) -> String? { configuration.last { $0.name == name }?.value }
+        let line = AdminEntry.identityLine(
+            name: value("user.name") ?? "wtengine", email: value("user.email") ?? "wtengine@localhost", at: Date())
+        let native = Target.Native(
+            tree: tree, flat: flat,
+            converts: Support.mayConvert(flat, configuration: configuration, commonDir: location.commonDir),
+            identityLine: line)
+        return Target(location: location, base: "\(base)", support: Support(reasons: []), native: native)
+    }
+
+    private func resolveByProcess(_ location: RepositoryLocation, _ revision: String?) async throws -> String {
+        let directory = location.workTree ?? location.gitDir
+        let result = try await git.run(
+            in: directory, ["rev-parse", "--verify", "--quiet", "--end-of-options", "\(revision ?? "HEAD")^{commit}"])
+        if result.status == 0 { return result.text }
+        // A repository that git cannot read at all says so here.
+        try await git.require(in: directory, ["rev-parse", "--git-dir"])
+        if let revision { throw EngineError.unknownBase(revision, location, nil) }
+        throw EngineError.unborn(location)
+    }
+
+    /// The branch of a run: checked for form, and that it is free. nil for a detached HEAD.
+    func branchName(_ request: SpawnRequest, _ key: RunKey, _ role: Role, _ target: Target) async throws -> String? {
+        let name: String
+        switch request.branch {
+        case .detached: return nil
+        case .named(let given): name = given
+        case .template:
+            name = configuration.branchTemplate.replacing("{issue}", with: key.issue.description)
+                .replacing("{run}", with: key.run.description).replacing("{role}", with: role.description)
+        }
+        guard !name.hasPrefix("-"), Repository.isValidReference("refs/heads/\(name)") else {
+            throw EngineError(
+                .invalidInput, .retry,
+                "\(name.debugDescription) is not a valid branch name (man git-check-ref-format). Give another with --branch, "
+                    + "or take none with --detach.")
+        }
+        let location = target.location
+        if target.native != nil {
+            let taken = try await blocking {
+                try Repository(gitDirectory: location.commonDir).target(of: "refs/heads/\(name)") != nil
+            }
+            if taken { throw EngineError.branchTaken(name, location.name) }
+        } else {
+            let found = try await git.run(
+                in: location.gitDir, ["show-ref", "--verify", "--quiet", "refs/heads/\(name)"])
+            if found.status == 0 { throw EngineError.branchTaken(name, location.name) }
+        }
+        return name
+    }
+}
+
+extension EngineError {
+    static func unknownBase(_ revision: String, _ location: RepositoryLocation, _ cause: (any Error)?) -> EngineError {
+        EngineError(
+            .unknownBase, .blocked,
+            "\(revision.debugDescription) names no commit in \(location.name). Fetch it, or correct --base.", cause: cause)
+    }
+
+    static func unborn(_ location: RepositoryLocation) -> EngineError {
+        EngineError(
+            .unbornHead, .blocked,
+            "HEAD of \(location.name) has no commit yet. Make a first commit, or name another revision with --base.")
+    }
+}
