@@ -34,12 +34,13 @@ extension Repository {
     /// Everything that `git status --untracked-files=all --ignored` would list. Writes nothing.
     ///
     /// Submodules are left out, and an empty nested repository is not seen: look for those apart.
+    /// - Parameter indexOnly: compare the index with HEAD and look at no file, for a workdir that is gone.
     /// - Throws: ``GitError``.
-    public borrowing func status() throws(GitError) -> [StatusEntry] {
+    public borrowing func status(indexOnly: Bool = false) throws(GitError) -> [StatusEntry] {
         var options = git_status_options()
         try check(
             git_status_options_init(&options, UInt32(GIT_STATUS_OPTIONS_VERSION)), "git_status_options_init")
-        options.show = GIT_STATUS_SHOW_INDEX_AND_WORKDIR
+        options.show = indexOnly ? GIT_STATUS_SHOW_INDEX_ONLY : GIT_STATUS_SHOW_INDEX_AND_WORKDIR
         options.flags =
             GIT_STATUS_OPT_INCLUDE_UNTRACKED.rawValue | GIT_STATUS_OPT_RECURSE_UNTRACKED_DIRS.rawValue
             | GIT_STATUS_OPT_INCLUDE_IGNORED.rawValue | GIT_STATUS_OPT_EXCLUDE_SUBMODULES.rawValue

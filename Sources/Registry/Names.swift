@@ -7,6 +7,13 @@ public struct InvalidName: Error, Hashable, Sendable, CustomStringConvertible {
     /// The form that is accepted.
     public let expected: String
 
+    /// A rejection.
+    public init(kind: String, value: String, expected: String) {
+        self.kind = kind
+        self.value = value
+        self.expected = expected
+    }
+
     /// One line for a person.
     public var description: String { "\(kind) \(value.debugDescription) is not valid: expected \(expected)" }
 }

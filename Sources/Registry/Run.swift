@@ -86,6 +86,9 @@ public struct RemovalIntent: Hashable, Sendable, Codable {
     public let publishBranchAt: String?
     /// Who asked.
     public let actor: String
+    /// The workdir was compared with the plan after its move into the trash; what is left of the removal needs no
+    /// further look, nor the files that such a look would need.
+    public var isChecked = false
 
     /// Records an accepted plan.
     public init(

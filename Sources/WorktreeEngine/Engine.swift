@@ -18,6 +18,7 @@ public final class Engine: Sendable {
     let registry: Registry
     let git: GitProcess
     private let actors = Mutex<[String: RepositoryActor]>([:])
+    let unlinking = Mutex<[Task<Bool, Never>]>([])
     private let treeReasons = Mutex<[String: [String]]>([:])
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {

@@ -82,6 +82,8 @@ public struct SweepReport: Sendable {
     public internal(set) var pruned: [RunKey] = []
     /// Trashed directories that were unlinked.
     public internal(set) var emptied = 0
+    /// Directories in the stage or the trash that could not be unlinked, with the reason.
+    public internal(set) var trashLeft: [(path: String, reason: String)] = []
 
     init() {}
 }
@@ -90,7 +92,8 @@ public struct SweepReport: Sendable {
 public struct Recovered: Sendable {
     /// The run.
     public let run: RunKey
-    /// `rolled-back`, `finished`, `returned`, `quarantined`, or `busy` when its process still works on it.
+    /// `rolled-back`, `finished`, `returned` (its cleanup was refused), `quarantined`, `failed` (try again), or `busy`
+    /// when its process still works on it.
     public let action: String
     /// More for a person.
     public let detail: String

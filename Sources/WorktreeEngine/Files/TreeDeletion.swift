@@ -9,6 +9,8 @@ import SystemPackage
 enum TreeDeletion {
     /// Deletes `name` in `parent`.
     ///
+    /// Another process may delete the same tree meanwhile: what is gone already is no error.
+    ///
     /// Works downwards one directory at a time: a subdirectory that is not empty is first moved up beside the one that
     /// is being emptied, under a number. So at most three descriptors are open, and a tree that is deeper than PATH_MAX
     /// or the descriptor limit goes as well.
@@ -24,7 +26,7 @@ enum TreeDeletion {
                 pending.removeLast()
                 continue
             }
-            let directory = try openWritable(next, in: parent)
+            guard let directory = try openUnlessGone(next, in: parent) else { continue }
             guard try directory.identity().device == device, linux_is_mount_root(directory.descriptor) == 0 else {
                 throw SystemError(call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
@@ -39,26 +41,38 @@ enum TreeDeletion {
                             moved = true
                             break
                         }
+                        if Glibc.errno == ENOENT { break }
                         if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
                     } while true
                 }
             }
             if !moved {
-                try system("unlinkat", directory.path) { unlinkat(parent.descriptor, next, AT_REMOVEDIR) }
+                if unlinkat(parent.descriptor, next, AT_REMOVEDIR) != 0, Glibc.errno != ENOENT {
+                    throw .last("unlinkat", directory.path)
+                }
                 pending.removeLast()
             }
         }
     }
 
+    private static func openUnlessGone(
+        _ name: String, in parent: borrowing Directory
+    ) throws(SystemError) -> Directory? {
+        do { return try openWritable(name, in: parent) } catch {
+            if error.errno == .noSuchFileOrDirectory { return nil }
+            throw error
+        }
+    }
+
     /// Unlinks an entry; returns it when it is a directory that is not empty.
     private static func remove(_ entry: [CChar], in directory: borrowing Directory) throws(SystemError) -> [CChar]? {
-        if unlinkat(directory.descriptor, entry, 0) == 0 { return nil }
+        if unlinkat(directory.descriptor, entry, 0) == 0 || Glibc.errno == ENOENT { return nil }
         // Linux says EISDIR for a directory, POSIX EPERM; EPERM is also an immutable file. See: man 2 unlink
         guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
             throw .last("unlinkat", "\(directory.path)/\(text(entry))")
         }
         let first = Glibc.errno
-        if unlinkat(directory.descriptor, entry, AT_REMOVEDIR) == 0 { return nil }
+        if unlinkat(directory.descriptor, entry, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return nil }
         if Glibc.errno == ENOTDIR { Glibc.errno = first }
         guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else {
             throw .last("unlinkat", "\(directory.path)/\(text(entry))")

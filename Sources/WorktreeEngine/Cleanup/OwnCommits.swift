@@ -1,0 +1,65 @@
+import Git
+import Registry
+
+/// A commit that would be lost.
+struct OwnCommit: Sendable {
+    let id: String
+    let summary: String
+}
+
+extension Engine {
+    /// Commits that `tip` reaches and no reference does that stays. See ``Git/Repository/ownCommits(of:excluding:onlyPrefix:limit:)``.
+    ///
+    /// - Parameters:
+    ///   - excluding: references that do not count. A stash never does: it can be dropped at any time.
+    ///   - onlyPrefix: when given, only references below it count.
+    func ownCommits(
+        of tip: String, in gitDir: String, excluding: [String] = [], onlyPrefix: String? = nil
+    ) async throws -> [OwnCommit] {
+        let excluded = excluding + ["refs/stash"]
+        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
+        if let id = ObjectID(tip), try Support.repositoryReasons(location).isEmpty {
+            return try await blocking {
+                let repository = try Repository(gitDirectory: gitDir)
+                return try repository.ownCommits(of: id, excluding: Set(excluded), onlyPrefix: onlyPrefix).map {
+                    OwnCommit(id: $0.description, summary: repository.summary(ofCommit: $0))
+                }
+            }
+        }
+        let result = try await git.require(
+            in: nil,
+            ["--git-dir=\(gitDir)", "log", "--max-count=100", "--format=%H %s", tip, "--not"]
+                + excluded.map { "--exclude=\($0)" } + ["--glob=\(onlyPrefix ?? "refs/")", "--"])
+        return result.text.split(separator: "\n").map { line in
+            let fields = line.split(separator: " ", maxSplits: 1)
+            return OwnCommit(id: String(fields[0]), summary: fields.count > 1 ? String(fields[1]) : "")
+        }
+    }
+
+    /// What a full reference name points to, in hexadecimal; nil when there is none.
+    func target(of reference: String, in gitDir: String) async throws -> String? {
+        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
+        if try Support.repositoryReasons(location).isEmpty {
+            return try await blocking { try Repository(gitDirectory: gitDir).target(of: reference)?.description }
+        }
+        let result = try await git.run(
+            in: nil, ["--git-dir=\(gitDir)", "rev-parse", "--verify", "--quiet", "--end-of-options", reference])
+        return result.status == 0 ? result.text : nil
+    }
+
+    /// Every reference of a git directory with its object, in hexadecimal.
+    func references(in gitDir: String) async throws -> [(name: String, id: String)] {
+        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
+        if try Support.repositoryReasons(location).isEmpty {
+            return try await blocking {
+                try Repository(gitDirectory: gitDir).references().map { ($0.name, $0.id.description) }
+            }
+        }
+        let result = try await git.require(
+            in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(objectname) %(refname)"])
+        return result.text.split(separator: "\n").map { line in
+            let fields = line.split(separator: " ", maxSplits: 1)
+            return (String(fields.last ?? ""), String(fields[0]))
+        }
+    }
+}

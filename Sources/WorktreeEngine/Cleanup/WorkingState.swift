@@ -1,0 +1,162 @@
+import CLinux
+import Git
+import Glibc
+import Registry
+import SystemPackage
+
+/// What git knows of a workdir: one value, read by libgit2 or by a git process.
+struct WorkingState: Sendable {
+    /// The branch that HEAD names, without `refs/heads/`; nil when it is detached.
+    var headBranch: String?
+    /// The commit of HEAD, in hexadecimal; nil for an unborn branch.
+    var headCommit: String?
+    var status: [StatusEntry] = []
+    /// Files that git is told not to look at and that differ from the index.
+    var editedHidden: [[UInt8]] = []
+    var submodules: [[UInt8]] = []
+    var stashes: [Stash] = []
+
+    struct Stash: Sendable {
+        let message: String
+        /// The commit that it was made on, in hexadecimal, when it is known.
+        let parent: String?
+    }
+}
+
+/// Where to look: a git directory with the files that belong to it, wherever they have been moved to.
+struct WorkingPlace: Sendable {
+    let gitDir: String
+    let commonDir: String
+    /// The files; nil when they are gone, and only the index can be compared.
+    let workdir: String?
+}
+
+extension WorkingState {
+    /// Reads through libgit2; nil when something in the configuration or in HEAD's tree asks for git.
+    static func native(_ place: WorkingPlace) throws -> WorkingState? {
+        let location = RepositoryLocation(gitDir: place.gitDir, commonDir: place.commonDir, workTree: place.workdir)
+        guard try Support.repositoryReasons(location).isEmpty else { return nil }
+        let repository = try Repository(gitDirectory: place.gitDir)
+        if let workdir = place.workdir { try repository.useWorkdir(workdir) }
+        let configuration = try repository.configuration()
+        guard Support.configurationReasons(configuration).isEmpty else { return nil }
+        var state = WorkingState()
+        let head = try repository.head()
+        if case .branch(let name, _) = head { state.headBranch = name }
+        if let commit = head.commit {
+            state.headCommit = commit.description
+            let flat = try repository.flatten(tree: repository.tree(ofCommit: commit))
+            let reasons = try Support.treeReasons(
+                flat, repository, configuration: configuration, commonDir: place.commonDir)
+            guard reasons.isEmpty else { return nil }
+        }
+        state.status = try repository.status(indexOnly: place.workdir == nil)
+        let flags = try repository.indexFlags()
+        state.submodules = flags.submodules
+        if let workdir = place.workdir {
+            state.editedHidden = try flags.hidden.filter { try isEdited($0, repository, workdir) }.map(\.path)
+        }
+        state.stashes = try repository.stashes().map { Stash(message: $0.message, parent: $0.parent?.description) }
+        return state
+    }
+
+    private static func isEdited(
+        _ entry: Repository.HiddenEntry, _ repository: borrowing Repository, _ workdir: String
+    ) throws -> Bool {
+        let path = Array(workdir.utf8) + [UInt8(ascii: "/")] + entry.path + [0]
+        var value = stat()
+        let found = path.withUnsafeBufferPointer { bytes in
+            bytes.withMemoryRebound(to: CChar.self) { lstat($0.baseAddress!, &value) == 0 }
+        }
+        guard found else { return !entry.mayBeAbsent }
+        let isLink = value.st_mode & S_IFMT == S_IFLNK
+        guard isLink == (entry.mode == 0o120000), isLink || value.st_mode & S_IFMT == S_IFREG else { return true }
+        if isLink {
+            var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+            let count = path.withUnsafeBufferPointer { name in
+                name.withMemoryRebound(to: CChar.self) { name in
+                    target.withUnsafeMutableBytes {
+                        readlink(name.baseAddress!, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+                    }
+                }
+            }
+            return count < 0 || ObjectID.ofBlob(Array(target[..<count])) != entry.id
+        }
+        if (value.st_mode & 0o100 != 0) != (entry.mode & 0o100 != 0) { return true }
+        return try repository.hash(file: entry.path) != entry.id
+    }
+
+    /// Reads through git, for repositories that libgit2 cannot serve.
+    static func process(_ place: WorkingPlace, _ git: GitProcess) async throws -> WorkingState {
+        var state = WorkingState()
+        let top = ["--git-dir=\(place.gitDir)"] + (place.workdir.map { ["--work-tree=\($0)"] } ?? [])
+        let head = try await git.run(in: nil, top + ["symbolic-ref", "--quiet", "HEAD"])
+        if head.status == 0 {
+            state.headBranch = head.text.hasPrefix("refs/heads/") ? String(head.text.dropFirst(11)) : head.text
+        }
+        let commit = try await git.run(in: nil, top + ["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+        if commit.status == 0 { state.headCommit = commit.text }
+        if let workdir = place.workdir {
+            let status = try await git.require(
+                in: workdir,
+                top + [
+                    "status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignored=matching",
+                    "--ignore-submodules=all", "--no-renames",
+                ])
+            state.status = parseStatus(status.output)
+            let files = try await git.require(in: workdir, top + ["ls-files", "-v", "-z"])
+            for line in files.output.split(separator: 0) where line.count > 2 {
+                guard let tag = line.first, tag == UInt8(ascii: "S") || tag > UInt8(ascii: "Z") else { continue }
+                let path = Array(line.dropFirst(2))
+                if try await isEdited(path, tag, workdir, top, git) { state.editedHidden.append(path) }
+            }
+            let staged = try await git.require(in: workdir, top + ["ls-files", "-s", "-z"])
+            for line in staged.output.split(separator: 0) where line.starts(with: "160000 ".utf8) {
+                if let tab = line.firstIndex(of: 9) { state.submodules.append(Array(line[(tab + 1)...])) }
+            }
+        } else if state.headCommit != nil {
+            let staged = try await git.require(in: nil, top + ["diff-index", "--cached", "--name-only", "-z", "HEAD"])
+            state.status = staged.output.split(separator: 0).map { StatusEntry(path: Array($0), isStaged: true) }
+        }
+        let stashes = try await git.run(in: nil, top + ["log", "-g", "--format=%gs%x00%P", "refs/stash", "--"])
+        if stashes.status == 0 {
+            state.stashes = String(decoding: stashes.output, as: UTF8.self).split(separator: "\n").map { line in
+                let fields = line.split(separator: "\0", omittingEmptySubsequences: false)
+                return Stash(
+                    message: String(fields[0]), parent: fields.last?.split(separator: " ").first.map(String.init))
+            }
+        }
+        return state
+    }
+
+    private static func isEdited(
+        _ path: [UInt8], _ tag: UInt8, _ workdir: String, _ top: [String], _ git: GitProcess
+    ) async throws -> Bool {
+        let name = String(decoding: path, as: UTF8.self)
+        var value = stat()
+        let isSkipped = tag == UInt8(ascii: "S") || tag == UInt8(ascii: "s")
+        guard lstat("\(workdir)/\(name)", &value) == 0 else { return !isSkipped }
+        let staged = try await git.require(in: workdir, top + ["rev-parse", "--verify", ":\(name)"]).text
+        let actual = try await git.run(in: workdir, top + ["hash-object", "--", name])
+        return actual.status != 0 || actual.text != staged
+    }
+
+    /// See: man git-status (Porcelain Format Version 2)
+    private static func parseStatus(_ output: [UInt8]) -> [StatusEntry] {
+        output.split(separator: 0).compactMap { record in
+            func path(after spaces: Int) -> [UInt8] {
+                Array(record.split(separator: 32, maxSplits: spaces, omittingEmptySubsequences: false).last ?? [])
+            }
+            let dot = UInt8(ascii: ".")
+            switch record.first {
+            case UInt8(ascii: "1"):
+                let codes = Array(record.dropFirst(2).prefix(2))
+                return StatusEntry(path: path(after: 8), isStaged: codes[0] != dot, isModified: codes[1] != dot)
+            case UInt8(ascii: "u"): return StatusEntry(path: path(after: 10), isConflicted: true)
+            case UInt8(ascii: "?"): return StatusEntry(path: path(after: 1), isUntracked: true)
+            case UInt8(ascii: "!"): return StatusEntry(path: path(after: 1), isIgnored: true)
+            default: return nil
+            }
+        }
+    }
+}

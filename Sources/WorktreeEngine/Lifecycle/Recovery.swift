@@ -1,0 +1,115 @@
+import Git
+import Glibc
+import Logging
+import Registry
+import SystemPackage
+
+extension Engine {
+    /// Brings every run that a crash left half-way to a legal state, by the same steps that make and remove workdirs,
+    /// and empties what nobody owns from stage and trash. Repeating it changes nothing; it may be killed too.
+    /// - Throws: ``EngineError`` when the registry cannot be read. What fails for one run quarantines it.
+    public func recover() async throws(EngineError) -> [Recovered] {
+        try await Self.catching("recover") {
+            var recovered: [Recovered] = []
+            for run in try await self.registry.runs(states: [.creating, .cleaning]) {
+                guard let lease = try Lease(ifFree: run.key, state: self.configuration.state) else {
+                    recovered.append(Recovered(run: run.key, action: "busy", detail: "its process is at work"))
+                    continue
+                }
+                defer { lease.release() }
+                // It may have been settled between the listing and the lease.
+                guard let current = try await self.registry.run(run.key), [.creating, .cleaning].contains(current.state)
+                else { continue }
+                recovered.append(try await self.settle(current))
+            }
+            for root in await self.visibleRoots() { _ = try await self.emptyPrivate(root) }
+            return recovered
+        }
+    }
+
+    /// Finishes or undoes what was begun with one run. The caller holds its lease.
+    func settle(_ run: Run) async throws -> Recovered {
+        do {
+            if run.state == .creating { return try await settleCreation(run) }
+            _ = try await remove(run)
+            return Recovered(run: run.key, action: "finished", detail: "the cleanup was completed")
+        } catch {
+            let failure = EngineError.wrap(error, "recover \(run.key)")
+            let now = try await registry.run(run.key)
+            if now?.state == .quarantined {
+                return Recovered(run: run.key, action: "quarantined", detail: failure.message)
+            }
+            if now?.state == .creating || now?.state == .cleaning {
+                guard failure.disposition == .needsHuman else {
+                    return Recovered(run: run.key, action: "failed", detail: failure.message)
+                }
+                try await registry.transition(
+                    run.key, from: [.creating, .cleaning], to: .quarantined, action: "quarantined", detail: failure.message
+                ) { run in
+                    run.reason = failure.message
+                    run.removal = nil
+                }
+                return Recovered(run: run.key, action: "quarantined", detail: failure.message)
+            }
+            return Recovered(run: run.key, action: "returned", detail: failure.message)
+        }
+    }
+
+    /// A workdir that stands at its path was complete: it appears there by the last rename of its creation. Anything
+    /// less has been given to nobody, and goes.
+    private func settleCreation(_ run: Run) async throws -> Recovered {
+        let root = try await self.root(of: run)
+        let identity = try await blocking { () -> FileIdentity? in
+            guard let relative = root.relative(run.path), let workdir = try? root.open().openBeneath(relative),
+                AdminEntry.mismatch(run, workdir: workdir) == nil
+            else { return nil }
+            return try workdir.identity()
+        }
+        if let identity {
+            _ = try await registry.activate(run.key, materializer: run.materializer, identity: identity)
+            return Recovered(run: run.key, action: "finished", detail: "the workdir was complete; the run is ready")
+        }
+        try await rollBack(run, detail: "left half-made by a crash")
+        if let left = try await registry.run(run.key) {
+            return Recovered(run: run.key, action: "quarantined", detail: left.reason ?? "rolling back failed")
+        }
+        return Recovered(run: run.key, action: "rolled-back", detail: "the workdir was not complete and given to nobody")
+    }
+
+    /// The roots that can be seen now. One that cannot is not an error here: nothing in it is touched.
+    func visibleRoots() async -> [Root] {
+        let isDefault = configuration.roots.isEmpty
+        var roots: [Root] = []
+        for path in isDefault ? ["\(configuration.state)/workdirs"] : configuration.roots where realPath(path) != nil {
+            do { roots.append(try await Root.prepare(path, make: false, registry: registry)) } catch {
+                logger.warning("a root is not visible", metadata: ["root": "\(path)", "error": "\(error)"])
+            }
+        }
+        return roots
+    }
+
+    /// Unlinks what stands in the stage and the trash of a root and belongs to no run that is being made or removed.
+    /// - Returns: how many directories went, and those that could not, with the reason.
+    func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
+        let leftovers = try await blocking {
+            try ["stage", "trash"].flatMap { place in
+                try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
+            }
+        }
+        // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover.
+        let owned = Set(
+            try await registry.runs(states: [.creating, .cleaning, .quarantined]).map(\.adminID))
+        var emptied = 0
+        var failed: [(String, String)] = []
+        for (place, name) in leftovers {
+            // A deletion that was interrupted leaves `<id>.<number>` beside `<id>`.
+            let owner = name.split(separator: ".").dropLast().joined(separator: ".")
+            if owned.contains(name) || owned.contains(owner) { continue }
+            do {
+                try await blocking { try TreeDeletion.delete(name, in: root.openPrivate(place)) }
+                emptied += 1
+            } catch { failed.append(("\(root.path)/\(Root.privateName)/\(place)/\(name)", "\(error)")) }
+        }
+        return (emptied, failed)
+    }
+}
