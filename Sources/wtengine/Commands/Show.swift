@@ -1,0 +1,19 @@
+import ArgumentParser
+import WorktreeEngine
+
+struct Show: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show everything about one run.",
+        discussion: """
+              wtengine show local#12 2026-02-14-backend-0001
+              wtengine show local#12 2026-02-14-backend-0001 --json
+            """)
+
+    @OptionGroup var target: RunArguments
+    @OptionGroup var global: GlobalOptions
+
+    func run() async throws {
+        let run = try await global.openEngine().run(target.key)
+        try global.answer(json: run.json, text: run.details)
+    }
+}

@@ -1,0 +1,22 @@
+import ArgumentParser
+import WorktreeEngine
+
+struct Sweep: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Apply the policies now, prune, and empty the trash.",
+        discussion: """
+            Cleans up runs whose policy in config.toml has run out, and prints a line for each run that it touched or \
+            left. A run with work at risk is never cleaned up: it is quarantined for a person to look at. Made for cron:
+
+              */10 * * * *  wtengine sweep
+            """)
+
+    @OptionGroup var global: GlobalOptions
+
+    func run() async throws {
+        let engine = try await global.openEngine()
+        let report = try await engine.sweep()
+        try global.answer(json: report.json, lines: report.lines, orTell: "Nothing to sweep.")
+        if !report.cleaned.isEmpty { await engine.emptyTrash() }
+    }
+}

@@ -1,0 +1,49 @@
+import WorktreeEngine
+
+extension SweepReport {
+    /// The report as programs read it.
+    var json: JSON {
+        [
+            "cleaned": .array(cleaned.map(\.json)), "quarantined": .array(quarantined.map(Self.json)),
+            "skipped": .array(skipped.map(Self.json)), "pruned": .array(pruned.map(\.json)),
+            "emptied": .number(emptied),
+        ]
+    }
+
+    /// A line for everything that was done or left; empty when there was nothing.
+    var lines: [String] {
+        cleaned.map { "cleaned \($0)" } + pruned.map { "pruned \($0)" }
+            + quarantined.map { "quarantined \($0.run): \($0.reason)" }
+            + skipped.map { "skipped \($0.run): \($0.reason)" }
+            + (emptied > 0 ? ["emptied \(emptied) from the trash"] : [])
+    }
+
+    private static func json(_ item: (run: RunKey, reason: String)) -> JSON {
+        item.run.json.adding(["reason": .text(item.reason)])
+    }
+}
+
+extension GlobalOptions {
+    /// Prints lines, or what to say to a person when there are none.
+    func answer(json document: JSON, lines: [String], orTell nothing: String) throws {
+        if json || !lines.isEmpty {
+            try answer(json: document, text: lines.joined(separator: "\n"))
+        } else if Console.isRead {
+            Console.tell(nothing)
+        }
+    }
+}
+
+extension Engine {
+    /// Waits for the unlinking of what this process has removed. The runs are gone already: a failure here costs disk
+    /// space only, so it is said and does not fail the command.
+    func emptyTrash() async {
+        do {
+            let left = try await finishTrash()
+            guard left > 0 else { return }
+            Console.tell("\(left) removed workdir(s) could not be unlinked yet; the next `wtengine sweep` does it.")
+        } catch {
+            Console.tell("Unlinking removed workdirs failed (\(error)); the next `wtengine sweep` does it.")
+        }
+    }
+}
