@@ -19,7 +19,7 @@ public final class Engine: Sendable {
     let git: GitProcess
     private let actors = Mutex<[String: RepositoryActor]>([:])
     let unlinking = Mutex<[Task<Bool, Never>]>([])
-    private let treeReasons = Mutex<[String: [String]]>([:])
+    private let treeAttributes = Mutex<[String: Support.Attributes]>([:])
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {
         self.configuration = configuration
@@ -124,12 +124,12 @@ public final class Engine: Sendable {
     }
 
     /// What a tree's attributes and paths say, by repository, configuration and tree: the same tree is read once.
-    func cachedTreeReasons(_ key: String, _ make: () throws -> [String]) rethrows -> [String] {
-        if let known = treeReasons.withLock({ $0[key] }) { return known }
+    func cachedAttributes(_ key: String, _ make: () throws -> Support.Attributes) rethrows -> Support.Attributes {
+        if let known = treeAttributes.withLock({ $0[key] }) { return known }
         let made = try make()
-        treeReasons.withLock { reasons in
-            if reasons.count > 1000 { reasons.removeAll() }
-            reasons[key] = made
+        treeAttributes.withLock { attributes in
+            if attributes.count > 1000 { attributes.removeAll() }
+            attributes[key] = made
         }
         return made
     }

@@ -46,9 +46,9 @@ extension WorkingState {
         if let commit = head.commit {
             state.headCommit = commit.description
             let flat = try repository.flatten(tree: repository.tree(ofCommit: commit))
-            let reasons = try Support.treeReasons(
+            let attributes = try Support.attributes(
                 flat, repository, configuration: configuration, commonDir: place.commonDir)
-            guard reasons.isEmpty else { return nil }
+            guard attributes.reasons.isEmpty else { return nil }
         }
         state.status = try repository.status(indexOnly: place.workdir == nil)
         let flags = try repository.indexFlags()

@@ -71,20 +71,29 @@ public struct Support: Hashable, Sendable {
         return reasons
     }
 
-    /// Checks what the target tree asks for: paths that git itself refuses, and attributes that need an external program
-    /// or another encoding.
-    ///
-    /// Attribute files are searched as text, which can only ask git once too often: a `filter=X` counts wherever it
-    /// stands, also in a macro, if a `filter.X.*` is configured.
-    static func treeReasons(
-        _ flat: FlatTree, _ repository: borrowing Repository, configuration: [ConfigEntry], commonDir: String
-    ) throws -> [String] {
+    /// What the attributes of a tree ask for.
+    struct Attributes: Sendable {
+        /// Why git must write this tree; empty when libgit2 can.
         var reasons: [String] = []
-        if let path = flat.refusedPath { reasons.append("the tree has a path that git refuses: \(path)") }
+        /// Some file may need another content than its blob's, so that each path's attributes are looked up.
+        var convert = false
+    }
+
+    /// Checks what the target tree asks for: paths that git itself refuses, and attributes that need an external program,
+    /// another encoding or a conversion.
+    ///
+    /// Attribute files are searched as text, which can only ask once too often: a word counts wherever it stands, also in
+    /// a macro, and `filter=X` only if a `filter.X.*` is configured. Of all line ending attributes only `eol=crlf` changes
+    /// what a checkout writes, as long as the configuration does not ask for CRLF. See: git `convert.c` (`output_eol`)
+    static func attributes(
+        _ flat: FlatTree, _ repository: borrowing Repository, configuration: [ConfigEntry], commonDir: String
+    ) throws -> Attributes {
+        var attributes = Attributes()
+        if let path = flat.refusedPath { attributes.reasons.append("the tree has a path that git refuses: \(path)") }
         var sources: [(name: String, text: String)] = []
         for entry in flat.entries where flat.name(entry).elementsEqual(".gitattributes".utf8) {
             if entry.isSymlink {
-                reasons.append("\(flat.path(entry)) is a symbolic link")
+                attributes.reasons.append("\(flat.path(entry)) is a symbolic link")
             } else if !entry.isSubmodule {
                 let text = try repository.withObject(entry.id) { String(decoding: $0, as: UTF8.self) }
                 sources.append((flat.path(entry), text))
@@ -101,28 +110,24 @@ public struct Support: Hashable, Sendable {
             for line in source.text.split(whereSeparator: \.isNewline) where !line.hasPrefix("#") {
                 for word in line.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
                     if word.hasPrefix("filter="), drivers.contains(String(word.dropFirst("filter=".count))) {
-                        reasons.append("\(source.name): \(word) with a configured program")
+                        attributes.reasons.append("\(source.name): \(word) with a configured program")
                     }
-                    if word.hasPrefix("working-tree-encoding=") { reasons.append("\(source.name): \(word)") }
+                    if word.hasPrefix("working-tree-encoding=") { attributes.reasons.append("\(source.name): \(word)") }
+                    if word == "eol=crlf" || word == "ident" || word.hasPrefix("ident=") { attributes.convert = true }
                 }
             }
         }
-        return Array(Set(reasons)).sorted()
-    }
-
-    /// Whether files of this tree may need another content than their blobs: then each path's attributes are looked up.
-    static func mayConvert(_ flat: FlatTree, configuration: [ConfigEntry], commonDir: String) -> Bool {
-        if let auto = configuration.last(where: { $0.name == "core.autocrlf" }),
-            auto.isTrue || auto.value.lowercased() == "input"
-        {
-            return true
+        attributes.reasons = Array(Set(attributes.reasons)).sorted()
+        func value(_ name: String) -> ConfigEntry? { configuration.last { $0.name == name } }
+        // A `core.autocrlf` that is no boolean but `input` converts only on the way in.
+        if value("core.autocrlf")?.isTrue == true || value("core.eol")?.value.lowercased() == "crlf" {
+            attributes.convert = true
         }
-        return flat.entries.contains { flat.name($0).elementsEqual(".gitattributes".utf8) }
-            || !userAttributeFiles(configuration, commonDir: commonDir).isEmpty
+        return attributes
     }
 
     /// Attribute files outside the tree that exist. See: man gitattributes (FILES)
-    private static func userAttributeFiles(
+    static func userAttributeFiles(
         _ configuration: [ConfigEntry], commonDir: String
     ) -> [(name: String, text: String)] {
         let environment = ProcessInfo.processInfo.environment

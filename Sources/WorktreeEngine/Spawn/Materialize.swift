@@ -8,17 +8,21 @@ import SystemPackage
 extension Engine {
     /// Fills the run's workdir in the stage and publishes it at its path.
     /// - Returns: the run, with the materializer that served it in the end, and the workdir's identity.
-    func materialize(_ run: Run, _ target: Target, _ root: Root) async throws -> (Run, FileIdentity) {
+    func materialize(
+        _ run: Run, _ target: Target, _ root: Root, isForced: Bool
+    ) async throws -> (Run, FileIdentity) {
         var run = run
         switch run.materializer {
         case .checkout: try await checkOut(run, target, root)
         case .git:
-            do { try await addWorktree(run, target, root) } catch let error as EngineError where error.code == .git {
+            do { try await addWorktree(run, target, root) } catch let error as EngineError where error.code == .git && !isForced {
                 let first = error
                 // Where not even git can add a worktree, a clone may still do; its words matter when it does not.
                 logger.warning("git worktree add failed, trying a clone", metadata: ["error": "\(error)"])
                 try await discardStage(run, root)
-                run.materializer = .clone
+                run = try await registry.transition(
+                    run.key, from: [.creating], to: .creating, action: "spawn.fallback", detail: first.message
+                ) { $0.materializer = .clone }
                 do { try await clone(run, target, root) } catch {
                     throw EngineError(
                         .git, .needsHuman, "\(error) Before that: \(first.message)", cause: error)
@@ -53,10 +57,11 @@ extension Engine {
     /// git fills the staged directory and makes the admin entry, whose name is the directory's; only then is it moved.
     private func addWorktree(_ run: Run, _ target: Target, _ root: Root) async throws {
         _ = try root.openPrivate("stage")
-        let branch = run.branch.map { ["-b", $0] } ?? ["--detach"]
+        // Writing a tracking branch takes git's config lock, on which concurrent adds fail.
+        let branch = run.branch.map { ["--no-track", "-b", $0] } ?? ["--detach"]
         let result = try await git.run(
             in: target.location.workTree ?? target.location.gitDir,
-            ["worktree", "add", "--no-track", "--quiet", "--lock", "--reason", AdminEntry.lockReason(run)] + branch
+            ["worktree", "add", "--quiet", "--lock", "--reason", AdminEntry.lockReason(run)] + branch
                 + ["--", root.stagePath(run), run.base])
         if result.status != 0, let name = run.branch, result.message.contains("already exists") {
             throw EngineError.branchTaken(name, run.repo)

@@ -35,7 +35,8 @@ extension Engine {
                 base: target.base, materializer: materializer)
             let run = try await self.begin(intent, switching: request.switching)
             do {
-                let (made, identity) = try await self.materialize(run, target, root)
+                let (made, identity) = try await self.materialize(
+                    run, target, root, isForced: request.materializer != nil)
                 let (ready, superseded) = try await self.registry.activate(
                     made.key, materializer: made.materializer, identity: identity)
                 self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(path)"])

@@ -47,11 +47,12 @@ extension Engine {
         var reasons = Support.configurationReasons(configuration)
         let tree = try repository.tree(ofCommit: base)
         let flat = try repository.flatten(tree: tree)
-        let drivers = configuration.filter { $0.name.hasPrefix("filter.") || $0.name == "core.attributesfile" }
-        reasons += try cachedTreeReasons("\(location.commonDir) \(tree) \(drivers.hashValue)") {
-            try Support.treeReasons(
-                flat, repository, configuration: configuration, commonDir: location.commonDir)
+        let drivers = configuration.filter { $0.name.hasPrefix("filter.") || ["core.attributesfile", "core.autocrlf", "core.eol"].contains($0.name) }
+        let userFiles = Support.userAttributeFiles(configuration, commonDir: location.commonDir).map(\.text)
+        let attributes = try cachedAttributes("\(location.commonDir) \(tree) \(drivers.hashValue) \(userFiles)") {
+            try Support.attributes(flat, repository, configuration: configuration, commonDir: location.commonDir)
         }
+        reasons += attributes.reasons
         guard reasons.isEmpty else {
             return Target(location: location, base: "\(base)", support: Support(reasons: reasons), native: nil)
         }
@@ -59,9 +60,7 @@ extension Engine {
         let line = AdminEntry.identityLine(
             name: value("user.name") ?? "wtengine", email: value("user.email") ?? "wtengine@localhost", at: Date())
         let native = Target.Native(
-            tree: tree, flat: flat,
-            converts: Support.mayConvert(flat, configuration: configuration, commonDir: location.commonDir),
-            identityLine: line)
+            tree: tree, flat: flat, converts: attributes.convert, identityLine: line)
         return Target(location: location, base: "\(base)", support: Support(reasons: []), native: native)
     }
 
