@@ -51,6 +51,12 @@ public enum Libgit2 {
         git_libgit2_init()
         // git itself does not hash what it reads at a checkout; it halves the speed of reading blobs.
         _ = wt_git_opts_set_bool(Int32(GIT_OPT_ENABLE_STRICT_HASH_VERIFICATION.rawValue), 0)
+        // Every worker of a checkout maps the packs for itself, and each mapping counts as memory of this process; a
+        // bounded window keeps the peak below git's own.
+        _ = wt_git_opts_set_size(Int32(GIT_OPT_SET_MWINDOW_SIZE.rawValue), 1 << 20)
+        _ = wt_git_opts_set_size(Int32(GIT_OPT_SET_MWINDOW_MAPPED_LIMIT.rawValue), 8 << 20)
+        // A tree is read once per operation, so a cache of trees only costs memory.
+        _ = wt_git_opts_set_cache_limit(GIT_OBJECT_TREE, 0)
         _ = wt_git_opts_set_bool(Int32(GIT_OPT_ENABLE_FSYNC_GITDIR.rawValue), 1)
     }()
 

@@ -75,14 +75,15 @@ struct Checkout {
         _ top: borrowing Directory, _ path: String, skipping done: Set<Int>, into stats: inout [FileStat]
     ) throws {
         let next = Atomic<Int>(0)
-        let finished = Mutex<(chunks: [(Int, [FileStat])], error: (any Error)?)>(([], nil))
+        let results = Mutex<(stats: [FileStat], error: (any Error)?)>((stats, nil))
+        stats = []
         let descriptor = top.descriptor
         DispatchQueue.concurrentPerform(iterations: max(1, min(workers, flat.entries.count / Self.chunk + 1))) { _ in
             do {
                 var writer = try BlobWriter(self, top: descriptor, path: path, converts: converts)
                 while true {
                     let start = next.add(Self.chunk, ordering: .relaxed).oldValue
-                    if start >= flat.entries.count || finished.withLock({ $0.error != nil }) { return }
+                    if start >= flat.entries.count || results.withLock({ $0.error != nil }) { return }
                     var chunk: [FileStat] = []
                     chunk.reserveCapacity(Self.chunk)
                     for index in start..<min(start + Self.chunk, flat.entries.count) {
@@ -90,19 +91,22 @@ struct Checkout {
                         let isLater = entry.isSymlink || entry.isSubmodule || (!done.isEmpty && done.contains(index))
                         chunk.append(isLater ? FileStat() : try writer.write(entry))
                     }
-                    finished.withLock { $0.chunks.append((start, chunk)) }
+                    results.withLock { results in
+                        for (offset, value) in chunk.enumerated() where !done.contains(start + offset) {
+                            results.stats[start + offset] = value
+                        }
+                    }
                 }
             } catch {
-                finished.withLock { if $0.error == nil { $0.error = error } }
+                results.withLock { if $0.error == nil { $0.error = error } }
             }
         }
-        let (chunks, error) = finished.withLock { $0 }
+        let (filled, error) = results.withLock { results in
+            defer { results.stats = [] }
+            return (results.stats, results.error)
+        }
         if let error { throw error }
-        for (start, chunk) in chunks {
-            for (offset, value) in chunk.enumerated() where !done.contains(start + offset) {
-                stats[start + offset] = value
-            }
-        }
+        stats = filled
     }
 
     private func rewriteConverted(

@@ -45,7 +45,7 @@ extension Engine {
             let stats = try checkout.fill(root.stagePath(run))
             let adminStage = try AdminEntry.makeStage(run)
             try Repository(gitDirectory: run.commonDir).writeIndex(
-                "\(adminStage)/index", tree: native.tree, flat: native.flat, stats: stats)
+                "\(adminStage)/index", tree: native.tree, stats: stats)
             try AdminEntry.fillStage(run, identityLine: native.identityLine)
             try root.openPrivate("stage").open(run.adminID).create(".git", "gitdir: \(AdminEntry.path(run))\n")
         }
