@@ -41,7 +41,7 @@ struct Canary {
 
     @Test(arguments: [
         ("workdir replaced by a link", "mv $WD $ROOT/moved; ln -s $CANARY $WD"),
-        ("parent replaced by a link", "mkdir $ROOT/p; mv $WD/.. $ROOT/p/issue; ln -s $ROOT/p/issue ${WD%/*}"),
+        ("parent replaced by a link", "mkdir $ROOT/p; mv ${WD%/*} $ROOT/p/issue; ln -s $ROOT/p/issue ${WD%/*}"),
         ("workdir replaced by a copy", "cp -a $WD $ROOT/copy; mv $WD $ROOT/moved; mv $ROOT/copy $WD"),
         ("workdir replaced by another repository", "mv $WD $ROOT/moved; mv $ROOT/other $WD"),
         (".git names the main repository", "echo \"gitdir: $REPO/.git\" > $WD/.git"),

@@ -49,6 +49,12 @@ static inline int linux_try_lock_byte(int descriptor, int64_t offset) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+/// Gives the lock up at once, also where a child between fork and exec still shares the description.
+static inline int linux_unlock_byte(int descriptor, int64_t offset) {
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1, .l_pid = 0};
+    return fcntl(descriptor, F_OFD_SETLK, &lock);
+}
+
 static inline int linux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int linux_openat(int directory, const char *path, int flags, mode_t mode) {
     return openat(directory, path, flags, mode);

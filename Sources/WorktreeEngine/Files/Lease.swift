@@ -10,6 +10,7 @@ import SystemPackage
 /// is held is being worked on. See: man 2 fcntl (open file description locks)
 final class Lease: Sendable {
     private let descriptor: CInt
+    private let offset: Int64
 
     /// Takes the lease, or fails at once with a message that names the run.
     init(_ key: RunKey, state: String) throws {
@@ -18,12 +19,14 @@ final class Lease: Sendable {
                 .inProgress, .blocked, "another operation on run \(key) is under way. Try again when it has ended.")
         }
         self.descriptor = descriptor
+        offset = Self.offset(key)
     }
 
     /// Takes the lease; nil when it is held.
     init?(ifFree key: RunKey, state: String) throws {
         guard let descriptor = try Self.lock(key, state) else { return nil }
         self.descriptor = descriptor
+        offset = Self.offset(key)
     }
 
     private static func lock(_ key: RunKey, _ state: String) throws(SystemError) -> CInt? {
@@ -40,7 +43,12 @@ final class Lease: Sendable {
     }
 
     /// Ends the lease; once.
-    func release() { close(descriptor) }
+    ///
+    /// Closing alone would not: a child that another thread has just forked shares the lock until it calls exec.
+    func release() {
+        _ = linux_unlock_byte(descriptor, offset)
+        close(descriptor)
+    }
 
     /// Two runs that share an offset only wait for one another. FNV-1a, since it must be the same in every process.
     private static func offset(_ key: RunKey) -> Int64 {

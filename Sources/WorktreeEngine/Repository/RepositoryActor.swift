@@ -177,7 +177,11 @@ final class RepositoryLock {
         }
     }
 
-    func release() { close(descriptor) }
+    /// Unlocked first: a child that another thread has just forked shares the lock until it calls exec.
+    func release() {
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }
 
 extension EngineError {
