@@ -120,7 +120,20 @@ public final class Engine: Sendable {
                 "the root \(run.root) of run \(run.key) is not in `roots` of the configuration (\(allowed.joined(separator: ", "))), "
                     + "so nothing below it is touched. Add it there to go on.")
         }
-        return try await Root.prepare(run.root, make: false, registry: registry)
+        // It is used as the name of an entry in the stage and the trash.
+        guard (try? RunID(run.adminID)) != nil else {
+            throw EngineError(
+                .identity, .needsHuman,
+                "\(run.adminID.debugDescription) of run \(run.key) is not the name of an admin entry.")
+        }
+        let root = try await Root.prepare(run.root, make: false, registry: registry)
+        guard root.path == run.root else {
+            throw EngineError(
+                .root, .blocked,
+                "the root \(run.root) of run \(run.key) is a symbolic link to \(root.path) now. Nothing below it is "
+                    + "taken for gone. Move it back.")
+        }
+        return root
     }
 
     /// What a tree's attributes and paths say, by repository, configuration and tree: the same tree is read once.

@@ -1,4 +1,5 @@
 import CLinux
+import Foundation
 import Git
 import Glibc
 import Registry
@@ -45,6 +46,18 @@ extension Engine {
         let gitDir = run.materializer == .clone ? workdir.map { "\($0)/.git" } : AdminEntry.path(run)
         let commonDir = run.materializer == .clone ? gitDir : run.commonDir
         var branch = BranchDecision()
+        if let workdir, let mount = try await blocking({ try ProcessTable.mount(below: workdir) }) {
+            throw EngineError(
+                .inUse, .blocked,
+                "a filesystem is mounted at \(mount), inside the workdir of run \(run.key). Unmount it, then try "
+                    + "again.")
+        }
+        if workdir == nil, run.materializer != .clone, AdminEntry.exists(run),
+            let mismatch = AdminEntry.entryMismatch(run)
+        {
+            // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
+            throw EngineError.mismatch(run, mismatch)
+        }
         if let gitDir, let commonDir, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let state = try await workingState(
                 WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: workdir))
@@ -224,9 +237,24 @@ extension Engine {
 
     /// Binds the token to the very state of a file at risk: a later edit makes another plan.
     private func fingerprint(_ path: String, in workdir: String?) -> String {
+        guard let workdir, !path.hasPrefix("/") else { return "-" }
         var value = stat()
-        guard let workdir, lstat("\(workdir)/\(path)", &value) == 0, value.st_mode & S_IFMT != S_IFDIR else { return "-" }
-        return "\(value.st_ino) \(value.st_size) \(value.st_mode) \(value.st_mtim.tv_sec).\(value.st_mtim.tv_nsec)"
+        guard lstat("\(workdir)/\(path)", &value) == 0 else { return "-" }
+        guard value.st_mode & S_IFMT == S_IFDIR else { return Self.line(value) }
+        // A nested repository: its files, and its objects and references, but not what a mere `git status` writes.
+        let names = FileManager.default.enumerator(atPath: "\(workdir)/\(path)")?.compactMap { $0 as? String } ?? []
+        return names.sorted().compactMap { name in
+            guard !name.hasSuffix(".git/index"), lstat("\(workdir)/\(path)/\(name)", &value) == 0,
+                value.st_mode & S_IFMT != S_IFDIR
+            else { return nil }
+            return "\(name) \(Self.line(value))"
+        }.joined(separator: "\n")
+    }
+
+    /// The change time as well: an edit can set the modification time back. A move of the workdir leaves both.
+    private static func line(_ value: stat) -> String {
+        "\(value.st_ino) \(value.st_size) \(value.st_mode) \(value.st_mtim.tv_sec).\(value.st_mtim.tv_nsec) "
+            + "\(value.st_ctim.tv_sec).\(value.st_ctim.tv_nsec)"
     }
 }
 

@@ -71,7 +71,8 @@ extension Engine {
             for entry in try directory.entries() where entry.type == UInt8(DT_DIR) {
                 let path = "\(root.path)/\(issue.name)/\(entry.name)"
                 guard let gitDir = RepositoryLocation.gitDirectory(atDotGit: "\(path)/.git"),
-                    let record = RunRecord(in: try Directory(gitDir)), record.path == path, record.root == root.path,
+                    let git = try? Directory(gitDir), let record = RunRecord(in: git), record.path == path,
+                    record.root == root.path, belongs(record, gitDir),
                     let workdir = try? directory.open(entry.name)
                 else { continue }
                 found.append((record, try workdir.identity()))
@@ -80,11 +81,19 @@ extension Engine {
         return found
     }
 
+    /// Whether the record stands where a record of its contents is written: a `.git` file may lead anywhere.
+    private static func belongs(_ record: RunRecord, _ gitDir: String) -> Bool {
+        if record.materializer == Materializer.clone.rawValue { return gitDir == "\(record.path)/.git" }
+        guard let location = try? RepositoryLocation.find(gitDir) else { return false }
+        return location.commonDir == record.commonDir && gitDir == "\(record.commonDir)/worktrees/\(record.adminID)"
+    }
+
     private static func entryRecords(_ commonDir: String) throws -> [RunRecord] {
         guard let worktrees = try? Directory("\(commonDir)/worktrees") else { return [] }
         return try worktrees.entries().compactMap { entry in
             guard let directory = try? worktrees.open(entry.name), let record = RunRecord(in: directory),
-                record.adminID == entry.name, record.commonDir == commonDir
+                record.adminID == entry.name, record.commonDir == commonDir,
+                record.materializer != Materializer.clone.rawValue
             else { return nil }
             return record
         }
@@ -104,6 +113,8 @@ extension Run {
         guard path == "\(root)/\(key.issue.pathComponent)/\(key.run)" else {
             throw InvalidName(kind: "path", value: path, expected: "\(root)/<issue>/<run>")
         }
+        // A single component, since it names directories in the stage and the trash.
+        _ = try RunID(adminID)
         state = .ready
         self.identity = identity
     }

@@ -129,6 +129,11 @@ enum AdminEntry {
         return entryMismatch(run)
     }
 
+    /// Whether anything stands where the entry belongs.
+    static func exists(_ run: Run) -> Bool {
+        (try? Directory(run.commonDir).open("worktrees").contains(run.adminID)) == true
+    }
+
     /// What is wrong with the entry alone.
     static func entryMismatch(_ run: Run) -> String? {
         guard let entry = try? Directory(run.commonDir).openBeneath("worktrees/\(run.adminID)") else {
@@ -136,6 +141,10 @@ enum AdminEntry {
         }
         guard let back = (try? entry.read("gitdir")) ?? nil, back == "\(run.path)/.git\n" else {
             return "\(path(run))/gitdir does not lead to \(run.path)"
+        }
+        let common = ((try? entry.read("commondir")) ?? nil).map { String($0.prefix { $0 != "\n" }) } ?? ""
+        guard realPath(common.hasPrefix("/") ? common : "\(path(run))/\(common)") == run.commonDir else {
+            return "\(path(run))/commondir does not lead to \(run.commonDir)"
         }
         guard let record = RunRecord(in: entry) else { return "\(path(run)) has no record of a run" }
         return record.names(run) ? nil : "\(path(run)) belongs to run \(record.issue) \(record.run)"
