@@ -15,15 +15,21 @@ public struct Repository: ~Copyable {
     public init(gitDirectory path: String) throws(GitError) {
         Libgit2.start
         var pointer: OpaquePointer?
-        try check(git_repository_open(&pointer, path), "git_repository_open")
+        var opened = git_repository_open(&pointer, path)
+        if opened == GIT_ENOTFOUND.rawValue {
+            // `core.worktree` of a submodule leads nowhere while its files are in the trash; see ``useWorkdir(_:)``.
+            let flags = GIT_REPOSITORY_OPEN_NO_SEARCH.rawValue | GIT_REPOSITORY_OPEN_BARE.rawValue
+            opened = git_repository_open_ext(&pointer, path, flags, nil)
+        }
+        try check(opened, "git_repository_open")
         var odb: OpaquePointer?
         let code = git_repository_odb(&odb, pointer)
-        guard code == 0, let opened = pointer, let database = odb else {
+        guard code == 0, let handle = pointer, let database = odb else {
             defer { git_repository_free(pointer) }
             try check(code, "git_repository_odb")
             throw GitError(code: -1, message: "no handle", function: "git_repository_odb")
         }
-        self.pointer = opened
+        self.pointer = handle
         self.odb = database
     }
 

@@ -43,8 +43,9 @@ extension Repository {
         options.show = indexOnly ? GIT_STATUS_SHOW_INDEX_ONLY : GIT_STATUS_SHOW_INDEX_AND_WORKDIR
         options.flags =
             GIT_STATUS_OPT_INCLUDE_UNTRACKED.rawValue | GIT_STATUS_OPT_RECURSE_UNTRACKED_DIRS.rawValue
-            | GIT_STATUS_OPT_INCLUDE_IGNORED.rawValue | GIT_STATUS_OPT_EXCLUDE_SUBMODULES.rawValue
-            | GIT_STATUS_OPT_INCLUDE_UNREADABLE.rawValue
+            | GIT_STATUS_OPT_INCLUDE_IGNORED.rawValue | GIT_STATUS_OPT_INCLUDE_UNREADABLE.rawValue
+        // Between HEAD and the index a submodule is a commit like any other entry; its files are looked at apart.
+        if !indexOnly { options.flags |= GIT_STATUS_OPT_EXCLUDE_SUBMODULES.rawValue }
         var list: OpaquePointer?
         try check(git_status_list_new(&list, pointer, &options), "git_status_list_new")
         defer { git_status_list_free(list) }

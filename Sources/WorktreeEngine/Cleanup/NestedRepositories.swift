@@ -21,13 +21,17 @@ enum NestedRepositories {
     ///   - modules: `<git dir>/modules`, which a removal destroys.
     static func find(workdir: String, home: String, modules: String) throws -> [NestedRepository] {
         var found: [NestedRepository] = []
-        var pending = [""]
+        // Bytes: a name need not be UTF-8.
+        var pending: [[CChar]] = [[0]]
         let top = try Directory(workdir)
-        while let relative = pending.popLast() {
+        while let bytes = pending.popLast() {
+            let relative = text(bytes)
             // Directories that vanish or may not be read hold nothing that git could have seen either.
-            guard let directory = relative.isEmpty ? try Directory(workdir) : try? top.openBeneath(relative) else { continue }
-            let entries = try directory.entries()
-            let names = Set(entries.map(\.name))
+            guard let directory = relative.isEmpty ? try Directory(workdir) : try? top.openBeneath(raw: bytes) else {
+                continue
+            }
+            let entries = try directory.rawEntries()
+            let names = Set(entries.map { text($0.name) })
             if !relative.isEmpty {
                 if names.contains(".git") {
                     found.append(
@@ -40,8 +44,9 @@ enum NestedRepositories {
                     continue
                 }
             }
-            for entry in entries where entry.type == UInt8(DT_DIR) && entry.name != ".git" {
-                pending.append(relative.isEmpty ? entry.name : "\(relative)/\(entry.name)")
+            for entry in entries
+            where [UInt8(DT_DIR), UInt8(DT_UNKNOWN)].contains(entry.type) && text(entry.name) != ".git" {
+                pending.append(relative.isEmpty ? entry.name : bytes.dropLast() + [CChar(47)] + entry.name)
             }
         }
         let known = Set(found.compactMap(\.gitDir))
@@ -93,6 +98,8 @@ extension Engine {
         do {
             let commonDir = try RepositoryLocation.find(gitDir).commonDir
             let place = WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: nested.workTree)
+            // Its entry would be left behind, and it may hold detached commits.
+            if commonDir != gitDir { return "a linked worktree of \(commonDir)" }
             if let operation = Operation.inProgress(gitDir) { return "\(operation) in progress" }
             if nested.workTree != nil {
                 let state = try await workingState(place)
@@ -108,7 +115,6 @@ extension Engine {
             }
             for reference in try await references(in: commonDir) where !reference.name.hasPrefix("refs/remotes/") {
                 if reference.name == "refs/stash" { return "stash entries" }
-                guard reference.name.hasPrefix("refs/heads/") else { continue }
                 if try await !ownCommits(of: reference.id, in: commonDir, onlyPrefix: "refs/remotes/").isEmpty {
                     return "\(reference.name) has commits that no remote-tracking branch reaches"
                 }

@@ -53,6 +53,16 @@ extension WorkingState {
         state.status = try repository.status(indexOnly: place.workdir == nil)
         let flags = try repository.indexFlags()
         state.submodules = flags.submodules
+        if !flags.submodules.isEmpty, place.workdir != nil {
+            let known = Set(flags.submodules)
+            state.status += try repository.status(indexOnly: true).filter { known.contains($0.path) }
+        }
+        // libgit2's status looks at skip-worktree files as well; they are compared below.
+        let hidden = Set(flags.hidden.map(\.path))
+        state.status = state.status.compactMap { entry in
+            guard entry.isModified, hidden.contains(entry.path) else { return entry }
+            return entry.isStaged ? StatusEntry(path: entry.path, isStaged: true) : nil
+        }
         if let workdir = place.workdir {
             state.editedHidden = try flags.hidden.filter { try isEdited($0, repository, workdir) }.map(\.path)
         }
@@ -114,6 +124,15 @@ extension WorkingState {
             for line in staged.output.split(separator: 0) where line.starts(with: "160000 ".utf8) {
                 if let tab = line.firstIndex(of: 9) { state.submodules.append(Array(line[(tab + 1)...])) }
             }
+            if !state.submodules.isEmpty, state.headCommit != nil {
+                let changed = try await git.require(
+                    in: workdir,
+                    top + ["diff-index", "--cached", "--ignore-submodules=none", "--name-only", "-z", "HEAD"])
+                let known = Set(state.submodules)
+                state.status += changed.output.split(separator: 0).map(Array.init).filter(known.contains).map {
+                    StatusEntry(path: $0, isStaged: true)
+                }
+            }
         } else if state.headCommit != nil {
             let staged = try await git.require(in: nil, top + ["diff-index", "--cached", "--name-only", "-z", "HEAD"])
             state.status = staged.output.split(separator: 0).map { StatusEntry(path: Array($0), isStaged: true) }
@@ -136,9 +155,22 @@ extension WorkingState {
         var value = stat()
         let isSkipped = tag == UInt8(ascii: "S") || tag == UInt8(ascii: "s")
         guard lstat("\(workdir)/\(name)", &value) == 0 else { return !isSkipped }
-        let staged = try await git.require(in: workdir, top + ["rev-parse", "--verify", ":\(name)"]).text
+        // `<mode> <object> <stage>`. See: man git-ls-files (--stage)
+        let staged = try await git.require(
+            in: workdir, top + ["--literal-pathspecs", "ls-files", "-s", "--", name]
+        ).text.split(separator: " ")
+        guard staged.count >= 2, let mode = UInt32(staged[0], radix: 8) else { return true }
+        let isLink = value.st_mode & S_IFMT == S_IFLNK
+        guard isLink == (mode == 0o120000), isLink || value.st_mode & S_IFMT == S_IFREG else { return true }
+        if isLink {
+            // hash-object follows links.
+            let target = try Directory(workdir).link("\(name)")
+            let blob = try await git.run(in: workdir, top + ["cat-file", "blob", String(staged[1])])
+            return blob.status != 0 || blob.output != target
+        }
+        if (value.st_mode & 0o100 != 0) != (mode & 0o100 != 0) { return true }
         let actual = try await git.run(in: workdir, top + ["hash-object", "--", name])
-        return actual.status != 0 || actual.text != staged
+        return actual.status != 0 || actual.text != staged[1]
     }
 
     /// See: man git-status (Porcelain Format Version 2)

@@ -137,6 +137,16 @@ struct Directory: ~Copyable {
         throw SystemError(call: "read", path: describe(name), errno: .fileTooLarge)
     }
 
+    /// What a symbolic link names, as bytes. See: man 2 readlinkat
+    func link(_ name: String) throws(SystemError) -> [UInt8] {
+        var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = target.withUnsafeMutableBytes { bytes in
+            readlinkat(descriptor, name, bytes.baseAddress!.assumingMemoryBound(to: CChar.self), bytes.count)
+        }
+        guard count >= 0 else { throw .last("readlinkat", describe(name)) }
+        return Array(target[..<count])
+    }
+
     /// Writes a new file and, when asked, waits until it is on disk.
     func create(_ name: String, _ text: String, sync: Bool = false) throws(SystemError) {
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
@@ -167,27 +177,17 @@ struct Directory: ~Copyable {
         }
     }
 
-    /// Names and types (`DT_*`) of all entries but `.` and `..`.
+    /// Names and types (`DT_*`) of all entries but `.` and `..`; what is not UTF-8 in a name is replaced.
     func entries() throws(SystemError) -> [(name: String, type: UInt8)] {
-        // The stream owns a descriptor of its own, so that this one keeps its position.
-        let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
-        guard let stream = fdopendir(copy) else {
-            close(copy)
-            throw .last("fdopendir", path)
-        }
-        defer { closedir(stream) }
-        var result: [(String, UInt8)] = []
-        while true {
-            Glibc.errno = 0
-            guard let entry = readdir(stream) else {
-                if Glibc.errno != 0 { throw .last("readdir", path) }
-                return result
-            }
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { result.append((name, entry.pointee.d_type)) }
-        }
+        try rawEntries().map { (text($0.name), $0.type) }
+    }
+
+    /// Opens a directory below this one by a name that need not be UTF-8; see ``openBeneath(_:)``.
+    func openBeneath(raw relative: [CChar]) throws(SystemError) -> Directory {
+        let flags = UInt64(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        let result = linux_openat2(descriptor, relative, flags, 0, LINUX_RESOLVE_BENEATH_STRICT)
+        guard result >= 0 else { return try openBeneath(text(relative)) }
+        return Directory(descriptor: result, path: describe(text(relative)))
     }
 }
 

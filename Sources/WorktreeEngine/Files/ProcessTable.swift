@@ -41,7 +41,43 @@ enum ProcessTable {
     }
 
     /// Every process that this user may look at whose cwd, root, executable or an open file lies in one of `paths`.
+    ///
+    /// A child that another thread of this process has just forked holds copies of all descriptors until it calls exec,
+    /// which closes them: it is given the time for that.
     static func inside(_ paths: [String]) throws -> [ProcessInside] {
+        var found = try list(paths)
+        for _ in 0..<200 where found.contains(where: isFork) {
+            usleep(5000)
+            found = try list(paths)
+        }
+        return found
+    }
+
+    private static func isFork(_ process: ProcessInside) -> Bool {
+        guard process.holds.hasPrefix("fd "), process.pid != getpid(),
+            let directory = try? Directory("/proc/\(process.pid)"),
+            let own = try? Directory("/proc/\(getpid())"), let text = (try? directory.read("stat")) ?? nil,
+            let afterName = text.lastIndex(of: ")")
+        else { return false }
+        let fields = text[text.index(after: afterName)...].split(separator: " ")
+        return fields.count > 1 && Int32(fields[1]) == getpid()
+            && link(directory.descriptor, "exe") == link(own.descriptor, "exe")
+    }
+
+    /// A mount point below a directory; nil when there is none. See: man 5 proc (mountinfo)
+    static func mount(below directory: String) throws -> String? {
+        guard let text = try Directory("/proc/\(getpid())").read("mountinfo", limit: 64 << 20) else { return nil }
+        for line in text.split(separator: "\n") {
+            let fields = line.split(separator: " ")
+            guard fields.count > 4 else { continue }
+            let path = String(fields[4])
+                .replacing("\\040", with: " ").replacing("\\011", with: "\t").replacing("\\134", with: "\\")
+            if path.hasPrefix(directory + "/") { return path }
+        }
+        return nil
+    }
+
+    private static func list(_ paths: [String]) throws -> [ProcessInside] {
         var found: [ProcessInside] = []
         let proc = try Directory("/proc")
         for entry in try proc.entries() {

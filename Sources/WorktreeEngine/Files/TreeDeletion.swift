@@ -16,10 +16,17 @@ enum TreeDeletion {
     /// or the descriptor limit goes as well.
     /// - Throws: ``SystemError``; what is left can be deleted by another call.
     static func delete(_ name: String, in parent: borrowing Directory) throws(SystemError) {
-        if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT { return }
-        guard Glibc.errno == EISDIR || Glibc.errno == EPERM else { throw .last("unlinkat", "\(parent.path)/\(name)") }
+        // What a deletion that was killed had moved up already.
+        var pending = try parent.entries().map(\.name).filter { isSibling($0, of: name) }
+        if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT {
+            if pending.isEmpty { return }
+        } else {
+            guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
+                throw .last("unlinkat", "\(parent.path)/\(name)")
+            }
+            pending.append(name)
+        }
         let device = try parent.identity().device
-        var pending = [name]
         var number = 0
         while let next = pending.last {
             guard try parent.contains(next) else {
@@ -31,7 +38,7 @@ enum TreeDeletion {
                 throw SystemError(call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
             var moved = false
-            for entry in try directory.rawEntries() {
+            for entry in try directory.rawEntries().map(\.name) {
                 if let child = try remove(entry, in: directory) {
                     repeat {
                         number += 1
@@ -53,6 +60,12 @@ enum TreeDeletion {
                 pending.removeLast()
             }
         }
+    }
+
+    /// `<name>.<number>`.
+    private static func isSibling(_ entry: String, of name: String) -> Bool {
+        entry.hasPrefix(name + ".") && !entry.dropFirst(name.count + 1).isEmpty
+            && entry.dropFirst(name.count + 1).allSatisfy(\.isNumber)
     }
 
     private static func openUnlessGone(
@@ -80,15 +93,14 @@ enum TreeDeletion {
         // A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
         var value = stat()
         if fstatat(directory.descriptor, entry, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
-            let path = "\(directory.path)/\(text(entry))"
-            _ = try openWritable(text(entry), in: directory, path: path)
+            try giveRights(entry, in: directory)
         }
         return entry
     }
 
     /// Opens a directory, and gives its owner all rights when it has them not: a Go module cache is 0555.
     private static func openWritable(
-        _ name: String, in parent: borrowing Directory, path: String? = nil
+        _ name: String, in parent: borrowing Directory
     ) throws(SystemError) -> Directory {
         do {
             let directory = try parent.open(name)
@@ -99,15 +111,21 @@ enum TreeDeletion {
             return directory
         } catch {
             guard error.errno == .permissionDenied else { throw error }
-            // Not even readable: only its parent can give rights. O_PATH needs none, and /proc leads to that very inode.
-            // See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
-            let handle = try system("openat", "\(parent.path)/\(name)") {
-                linux_openat(parent.descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
-            }
-            defer { close(handle) }
-            try system("chmod", "\(parent.path)/\(name)") { chmod("/proc/self/fd/\(handle)", 0o700) }
+            try giveRights(name.utf8CString.map(\.self), in: parent)
             return try parent.open(name)
         }
+    }
+
+    /// Gives the owner of a directory that may not even be readable all rights: O_PATH needs none, and /proc leads to
+    /// that very inode. The name is bytes, as it need not be UTF-8.
+    /// See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
+    private static func giveRights(_ name: [CChar], in parent: borrowing Directory) throws(SystemError) {
+        let path = "\(parent.path)/\(text(name))"
+        let handle = try system("openat", path) {
+            linux_openat(parent.descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
+        }
+        defer { close(handle) }
+        try system("chmod", path) { chmod("/proc/self/fd/\(handle)", 0o700) }
     }
 }
 
@@ -115,15 +133,15 @@ enum TreeDeletion {
 let O_PATH_FLAG: CInt = 0o10000000
 
 extension Directory {
-    /// Names of all entries as bytes, since names need not be UTF-8.
-    func rawEntries() throws(SystemError) -> [[CChar]] {
+    /// Names of all entries but `.` and `..` as bytes, since names need not be UTF-8, with their types (`DT_*`).
+    func rawEntries() throws(SystemError) -> [(name: [CChar], type: UInt8)] {
         let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
         guard let stream = fdopendir(copy) else {
             close(copy)
             throw .last("fdopendir", path)
         }
         defer { closedir(stream) }
-        var result: [[CChar]] = []
+        var result: [([CChar], UInt8)] = []
         while true {
             Glibc.errno = 0
             guard let entry = readdir(stream) else {
@@ -135,7 +153,7 @@ extension Directory {
                     Array(UnsafeBufferPointer(start: base, count: strlen(base) + 1))
                 }
             }
-            if strcmp(name, ".") != 0, strcmp(name, "..") != 0 { result.append(name) }
+            if strcmp(name, ".") != 0, strcmp(name, "..") != 0 { result.append((name, entry.pointee.d_type)) }
         }
     }
 }
