@@ -46,7 +46,7 @@ extension Registry {
             try update(db, &run)
             try record(
                 db, "spawn.ready", run: run, from: .creating, to: .ready, detail: "\(run.materializer.rawValue)")
-            return (run, try previous.flatMap { try Self.fetch(db, $0.key) })
+            return (try Self.require(db, key), try previous.flatMap { try Self.fetch(db, $0.key) })
         }
     }
 
@@ -119,7 +119,7 @@ extension Registry {
             run.state = state
             try update(db, &run)
             try record(db, action, run: run, from: before, to: state, detail: detail)
-            return run
+            return try Self.require(db, key)
         }
         return try await write(durable: durable, body)
     }

@@ -32,9 +32,9 @@ extension Engine {
                 key, from: [.ready, .attached, .detached, .quarantined], to: .cleaning, action: "cleanup.intent",
                 detail: "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : ""), durable: true
             ) { $0.removal = intent }
-            let removed = try await self.remove(cleaning)
+            let (removed, deletedBranch) = try await self.remove(cleaning)
             return CleanupReport(
-                run: removed, deletedBranch: plan.branchToDelete, discarded: discard ? plan.risks : [],
+                run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
                 trashPending: !plan.isMissing)
         }
     }
@@ -55,9 +55,9 @@ extension Engine {
     }
 
     /// Carries out a recorded removal from wherever it stands; recovery comes here as well. May be repeated.
-    /// - Returns: the run in state `removed`.
+    /// - Returns: the run in state `removed`, and the branch that went with it.
     /// - Throws: ``EngineError``; the run is back in its former state then, or quarantined.
-    func remove(_ run: Run) async throws -> Run {
+    func remove(_ run: Run) async throws -> (run: Run, deletedBranch: String?) {
         guard let intent = run.removal, let previous = RunState(rawValue: intent.previousState) else {
             throw EngineError(.state, .needsHuman, "run \(run.key) has no recorded removal.")
         }
@@ -95,15 +95,20 @@ extension Engine {
         }
     }
 
-    private func finish(_ run: Run, _ intent: RemovalIntent, _ root: Root) async throws -> Run {
+    private func finish(
+        _ run: Run, _ intent: RemovalIntent, _ root: Root
+    ) async throws -> (run: Run, deletedBranch: String?) {
         do {
+            var deletedBranch: String?
             if run.materializer != .clone {
                 let repository = actor(for: run.commonDir)
                 if FileManager.default.fileExists(atPath: run.commonDir) {
                     try await repository.unregister(run)
                     try await blocking { try repository.discardPrivate(run) }
                     if let branch = run.branch, let tip = intent.deleteBranchAt {
-                        _ = try await deleteBranch(branch, at: tip, of: run)
+                        let mayLose = intent.discard && configuration.deletesUnmergedBranches
+                        let isGone = try await deleteBranch(branch, at: tip, of: run, onlyIfReached: !mayLose)
+                        if isGone { deletedBranch = branch }
                     }
                 }
             }
@@ -115,7 +120,7 @@ extension Engine {
                 run.reason = nil
             }
             startUnlinking(removed, root)
-            return removed
+            return (removed, deletedBranch)
         } catch {
             let failure = EngineError.wrap(error, "cleanup \(run.key)")
             _ = try await registry.transition(

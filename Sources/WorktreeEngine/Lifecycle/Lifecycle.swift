@@ -58,7 +58,8 @@ extension Engine {
         let lease = try Lease(key, state: configuration.state)
         defer { lease.release() }
         let run = try await self.run(key)
-        if !run.superseded, [.detached, .removed].contains(run.state), run.outcome == outcome { return run }
+        // Whatever became of it since: the outcome stands.
+        if !run.superseded, run.endedAt != nil, run.outcome == outcome { return run }
         return try await reporting(key) {
             try await self.registry.transition(
                 key, from: [.ready, .attached], to: .detached, action: "detach", detail: outcome.rawValue, reporting: true

@@ -59,7 +59,16 @@ extension Engine {
     /// less has been given to nobody, and goes.
     private func settleCreation(_ run: Run) async throws -> Recovered {
         let root = try await self.root(of: run)
+        var run = run
+        if run.materializer == .git, let relative = root.relative(run.path),
+            let workdir = try? root.open().openBeneath(relative), (try? workdir.open(".git")) != nil
+        {
+            // git could not add a worktree, and a clone took its place.
+            run.materializer = .clone
+        }
+        let settled = run
         let identity = try await blocking { () -> FileIdentity? in
+            let run = settled
             guard let relative = root.relative(run.path), let workdir = try? root.open().openBeneath(relative),
                 AdminEntry.mismatch(run, workdir: workdir) == nil
             else { return nil }

@@ -123,12 +123,18 @@ actor RepositoryActor {
     }
 
     /// Deletes a branch by compare-and-swap, unless a worktree has it checked out.
+    /// - Parameter onlyIfReached: and unless it has commits that no other reference reaches.
     /// - Returns: whether it is gone because of this call.
-    func deleteBranch(_ branch: String, ifAt id: ObjectID) throws -> Bool {
+    func deleteBranch(_ branch: String, ifAt id: ObjectID, onlyIfReached: Bool) throws -> Bool {
         let lock = try RepositoryLock(commonDir)
         defer { lock.release() }
         if try isCheckedOut(branch) { return false }
-        return try Repository(gitDirectory: commonDir).deleteReference("refs/heads/\(branch)", ifAt: id)
+        let repository = try Repository(gitDirectory: commonDir)
+        let name = "refs/heads/\(branch)"
+        if onlyIfReached, try !repository.ownCommits(of: id, excluding: [name, "refs/stash"], limit: 1).isEmpty {
+            return false
+        }
+        return try repository.deleteReference(name, ifAt: id)
     }
 
     /// Whether a HEAD of the repository names the branch. Reads the files: libgit2's own test is wrong both ways.
@@ -136,10 +142,24 @@ actor RepositoryActor {
         let common = try Directory(commonDir)
         let line = "ref: refs/heads/\(branch)"
         if try common.read("HEAD")?.split(separator: "\n").first.map(String.init) == line, try !isBare() { return true }
+        if Self.isBeingRebased(branch, common) { return true }
         guard let worktrees = try? common.open("worktrees") else { return false }
         for entry in try worktrees.entries() {
             guard let directory = try? worktrees.open(entry.name) else { continue }
             if try directory.read("HEAD")?.split(separator: "\n").first.map(String.init) == line { return true }
+            if Self.isBeingRebased(branch, directory) { return true }
+        }
+        return false
+    }
+
+    /// HEAD is detached during a rebase, which writes the branch at its end. See: git `branch.c`
+    /// (`prepare_checked_out_branches`)
+    private static func isBeingRebased(_ branch: String, _ gitDir: borrowing Directory) -> Bool {
+        for name in ["rebase-merge", "rebase-apply"] {
+            guard let operation = try? gitDir.open(name), let head = (try? operation.read("head-name")) ?? nil else {
+                continue
+            }
+            if head == "refs/heads/\(branch)\n" { return true }
         }
         return false
     }

@@ -123,6 +123,7 @@ extension Engine {
         let repository = actor(for: run.commonDir)
         do {
             let root = try await self.root(of: run)
+            try await blocking { try Self.unpublish(run, root: root) }
             if run.materializer != .clone { try await repository.unregister(run) }
             try await blocking {
                 let stage = try root.openPrivate("stage")
@@ -143,14 +144,35 @@ extension Engine {
         }
     }
 
+    /// Moves a workdir that was published, but not handed out, back into the stage.
+    private static func unpublish(_ run: Run, root: Root) throws {
+        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/"),
+            let parent = try? root.open().openBeneath(String(relative[..<slash]))
+        else { return }
+        let name = String(relative[relative.index(after: slash)...])
+        guard let workdir = try? parent.openBeneath(name), AdminEntry.mismatch(run, workdir: workdir) == nil else {
+            return
+        }
+        try parent.rename(name, to: root.openPrivate("stage"), as: run.adminID)
+    }
+
     /// Deletes a branch if it still is at a commit and no worktree has it checked out.
-    func deleteBranch(_ branch: String, at commit: String, of run: Run) async throws -> Bool {
+    /// - Parameter onlyIfReached: and if other references still reach all of its commits. What the plan saw may be
+    ///   gone: two branches that reach the same commits could otherwise both go, each because of the other.
+    func deleteBranch(
+        _ branch: String, at commit: String, of run: Run, onlyIfReached: Bool = false
+    ) async throws -> Bool {
         guard let location = try? RepositoryLocation.find(run.commonDir) else { return false }
         let repository = actor(for: run.commonDir)
         if let id = ObjectID(commit), try Support.repositoryReasons(location).isEmpty {
-            return try await repository.deleteBranch(branch, ifAt: id)
+            return try await repository.deleteBranch(branch, ifAt: id, onlyIfReached: onlyIfReached)
         }
         if try await repository.isCheckedOut(branch) { return false }
+        if onlyIfReached,
+            try await !ownCommits(of: commit, in: run.commonDir, excluding: ["refs/heads/\(branch)"]).isEmpty
+        {
+            return false
+        }
         return try await git.run(
             in: run.commonDir, ["update-ref", "-d", "refs/heads/\(branch)", commit]).status == 0
     }
