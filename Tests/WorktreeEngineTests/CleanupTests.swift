@@ -2,26 +2,31 @@ import Foundation
 import Glibc
 import TestSupport
 import Testing
+
 @testable import WorktreeEngine
 
 @Suite struct CleanupTests {
     // MARK: The token
 
-    @Test(arguments: [
-        ("an edit", "echo again >> README.md"),
-        ("an edit with size and time kept", "cp -p new.txt $ROOT/kept; echo NEW > new.txt; touch -r $ROOT/kept new.txt"),
-        ("another staged content", "echo other > staged.txt; git add staged.txt; echo one > staged.txt"),
-        ("a new commit", "git commit -q --allow-empty -m x"),
-        ("a new untracked file", "echo x > another"),
-        ("a new ignored file", "echo x > a.log"),
-        ("a new stash", "git stash -q; git stash apply -q --index"),
-        ("a detached HEAD", "git checkout -q --detach"),
-        ("a new branch at HEAD", "git checkout -q -b other"),
-        ("an operation", "git bisect start"),
-        ("an edit in a nested repository", "echo second >> nested/file"),
-        ("a commit in a nested repository", "git -C nested commit -qam second"),
-        ("a new nested repository", "git init -q more"),
-    ], [Materializer.checkout, .git])
+    @Test(
+        arguments: [
+            ("an edit", "echo again >> README.md"),
+            (
+                "an edit with size and time kept",
+                "cp -p new.txt $ROOT/kept; echo NEW > new.txt; touch -r $ROOT/kept new.txt"
+            ),
+            ("another staged content", "echo other > staged.txt; git add staged.txt; echo one > staged.txt"),
+            ("a new commit", "git commit -q --allow-empty -m x"),
+            ("a new untracked file", "echo x > another"),
+            ("a new ignored file", "echo x > a.log"),
+            ("a new stash", "git stash -q; git stash apply -q --index"),
+            ("a detached HEAD", "git checkout -q --detach"),
+            ("a new branch at HEAD", "git checkout -q -b other"),
+            ("an operation", "git bisect start"),
+            ("an edit in a nested repository", "echo second >> nested/file"),
+            ("a commit in a nested repository", "git -C nested commit -qam second"),
+            ("a new nested repository", "git init -q more"),
+        ], [Materializer.checkout, .git])
     func `whatever changes after the plan ends the cleanup`(
         _ change: (name: String, script: String), _ materializer: Materializer
     ) async throws {
@@ -121,7 +126,8 @@ import Testing
         let run = try await RunFixture(materializer)
         try await run.sh("echo x >> README.md; git commit -qam work")
         // The same content elsewhere is not the same commit: squash-merged work looks unmerged, and loses nothing.
-        try await shell("git merge -q --squash $B; git commit -qm squashed", in: run.repository.path, ["B": run.workdir.branch!])
+        try await shell(
+            "git merge -q --squash $B; git commit -qm squashed", in: run.repository.path, ["B": run.workdir.branch!])
         let head = try await git("rev-parse", "HEAD", in: run.path)
         let plan = try await run.engine.planCleanup(run.key)
         #expect(plan.risks.isEmpty && plan.branchToDelete == nil)
@@ -194,7 +200,9 @@ final class Child {
         pid = process.processIdentifier
         _ = pipe.fileHandleForReading.availableData
         // `exec` may not have happened yet.
-        while let name = try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8), name != "sleep\n" { usleep(1000) }
+        while let name = try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8), name != "sleep\n" {
+            usleep(1000)
+        }
     }
 
     func end() {

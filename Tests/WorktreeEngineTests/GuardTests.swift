@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import TestSupport
 import Testing
+
 @testable import WorktreeEngine
 
 /// A tree outside every root. Whatever a test does, it stays as it is.
@@ -29,7 +30,9 @@ struct Canary {
     /// Everything that takes workdirs away, tried on a run that somebody has tampered with.
     private func tryToRemove(_ run: RunFixture) async throws -> Set<EngineError.Code> {
         var codes: Set<EngineError.Code> = []
-        if let refused = try await code({ _ = try await run.engine.cleanup(run.engine.planCleanup(run.key), discard: true) }) {
+        if let refused = try await code({
+            _ = try await run.engine.cleanup(run.engine.planCleanup(run.key), discard: true)
+        }) {
             codes.insert(refused)
         }
         _ = try await run.engine.sweep()
@@ -54,12 +57,15 @@ struct Canary {
         ("the worktree was moved by git", "git worktree move -f -f $WD $ROOT/moved"),
     ])
     func `a workdir that is not as it was made is left alone`(_ name: String, _ script: String) async throws {
-        let run = try await RunFixture { $0.policies = Dictionary(uniqueKeysWithValues: Outcome.allCases.map { ($0, .immediate) }) }
+        let run = try await RunFixture {
+            $0.policies = Dictionary(uniqueKeysWithValues: Outcome.allCases.map { ($0, .immediate) })
+        }
         let canary = try await Canary(run.scratch)
         let sibling = try await run.sibling()
         let row = try await run.engine.run(run.key)
         let other = try await run.engine.run(sibling.run)
-        try await shell("git clone -q repo other; cd \(run.path); git checkout -q --detach; git commit -q --allow-empty -m kept",
+        try await shell(
+            "git clone -q repo other; cd \(run.path); git checkout -q --detach; git commit -q --allow-empty -m kept",
             in: run.scratch.path)
         try await shell(
             script, in: run.repository.path,
@@ -67,11 +73,17 @@ struct Canary {
                 "ROOT": run.scratch.path, "WD": run.path, "CANARY": canary.path, "REPO": run.repository.path,
                 "ENTRY": AdminEntry.path(row), "SIBLING": sibling.path, "SIBLINGENTRY": AdminEntry.path(other),
             ])
-        let before = try snapshot(run.scratch.path).filter { !$0.key.hasPrefix("state/registry") && !$0.key.hasPrefix("state/leases") }
+        let before = try snapshot(run.scratch.path).filter {
+            !$0.key.hasPrefix("state/registry") && !$0.key.hasPrefix("state/leases")
+        }
         #expect(try await !tryToRemove(run).isEmpty)
-        let after = try snapshot(run.scratch.path).filter { !$0.key.hasPrefix("state/registry") && !$0.key.hasPrefix("state/leases") }
+        let after = try snapshot(run.scratch.path).filter {
+            !$0.key.hasPrefix("state/registry") && !$0.key.hasPrefix("state/leases")
+        }
         for path in Set(before.keys).union(after.keys) where before[path] != after[path] {
-            let isOurs = path.hasPrefix("state/workdirs/.wtengine") || path.hasSuffix("/index") || path.hasSuffix("wtengine.lock")
+            let isOurs =
+                path.hasPrefix("state/workdirs/.wtengine") || path.hasSuffix("/index")
+                || path.hasSuffix("wtengine.lock")
             #expect(isOurs, "\(path) changed")
         }
         #expect(canary.isUntouched)
@@ -92,17 +104,24 @@ struct Canary {
                     key: key, role: try Role("x"), repo: row.repo, commonDir: row.commonDir, root: root,
                     path: adminID.hasPrefix("f") ? path : "\(row.root)/local+\(10 + number)/b", adminID: adminID,
                     branch: nil, base: row.base, materializer: .checkout)
-                guard (try? await run.engine.registry.begin(forged, switching: false, limits: Limits())) != nil else { continue }
+                guard (try? await run.engine.registry.begin(forged, switching: false, limits: Limits())) != nil else {
+                    continue
+                }
                 let identity = try Directory(canary.path).identity()
                 _ = try await run.engine.registry.activate(key, materializer: .checkout, identity: identity)
-                #expect(try await code { _ = try await run.engine.cleanup(run.engine.planCleanup(key), discard: true) } != nil)
+                #expect(
+                    try await code { _ = try await run.engine.cleanup(run.engine.planCleanup(key), discard: true) }
+                        != nil)
                 _ = try? await run.engine.registry.transition(key, from: [.ready], to: .detached, action: "test") {
                     $0.endedAt = .distantPast
                 }
                 // A removal that was recorded already is no way around either.
-                _ = try? await run.engine.registry.transition(key, from: [.ready, .detached, .quarantined], to: .cleaning, action: "test") {
+                _ = try? await run.engine.registry.transition(
+                    key, from: [.ready, .detached, .quarantined], to: .cleaning, action: "test"
+                ) {
                     var intent = RemovalIntent(
-                        token: "x", discard: true, previousState: .ready, deleteBranchAt: nil, publishBranchAt: nil, actor: "x")
+                        token: "x", discard: true, previousState: .ready, deleteBranchAt: nil, publishBranchAt: nil,
+                        actor: "x")
                     intent.isChecked = true
                     $0.removal = intent
                 }
@@ -119,7 +138,8 @@ struct Canary {
         let scratch = try Scratch()
         let engine = try await scratch.engine()
         let helper = try await scratch.repository("helper")
-        let workdir = try await engine.spawn(SpawnRequest(issue: "local#9", run: "r", role: "x", repository: helper.path))
+        let workdir = try await engine.spawn(
+            SpawnRequest(issue: "local#9", run: "r", role: "x", repository: helper.path))
         let root = try await engine.run(workdir.run).root
         // A main worktree that somebody keeps below the root.
         let main = try await scratch.repository("state/workdirs/local+1/main")
@@ -131,7 +151,8 @@ struct Canary {
         _ = try await engine.registry.activate(
             forged.key, materializer: .checkout, identity: Directory(main.path).identity())
         let before = try snapshot(main.path)
-        #expect(try await code { _ = try await engine.cleanup(engine.planCleanup(forged.key), discard: true) } == .identity)
+        #expect(
+            try await code { _ = try await engine.cleanup(engine.planCleanup(forged.key), discard: true) } == .identity)
         _ = try await engine.sweep()
         #expect(try snapshot(main.path) == before)
         #expect(try await git("status", "--porcelain", in: main.path) == "")
@@ -155,7 +176,9 @@ struct Canary {
         #expect(try await run.witness() == before)
     }
 
-    @Test(arguments: ["mv workdirs hidden; mkdir workdirs", "mv workdirs hidden", "mv workdirs hidden; ln -s hidden workdirs"])
+    @Test(arguments: [
+        "mv workdirs hidden; mkdir workdirs", "mv workdirs hidden", "mv workdirs hidden; ln -s hidden workdirs",
+    ])
     func `what a root hides is not taken for gone`(_ script: String) async throws {
         let run = try await RunFixture { $0.policies[.ok] = .immediate }
         try await run.engine.lock(run.key, reason: "for the test")

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import TestSupport
 import Testing
+
 @testable import WorktreeEngine
 
 @Suite struct LifecycleTests {
@@ -22,7 +23,10 @@ import Testing
                 "cleanup.done",
             ])
         let events = try await run.engine.audit()
-        #expect(events.compactMap(\.to) == [.creating, .ready, .attached, .attached, .attached, .detached, .cleaning, .cleaning, .removed])
+        #expect(
+            events.compactMap(\.to) == [
+                .creating, .ready, .attached, .attached, .attached, .detached, .cleaning, .cleaning, .removed,
+            ])
         #expect(events.allSatisfy { $0.key == run.key && $0.path == run.path && $0.actor == "test" })
     }
 

@@ -104,11 +104,18 @@ extension RiskCase {
         Self(
             "assume-unchanged edit", "git update-index --assume-unchanged README.md; echo x >> README.md",
             "hidden README.md"),
-        Self("assume-unchanged mode", "git update-index --assume-unchanged README.md; chmod +x README.md", "hidden README.md"),
-        Self("assume-unchanged deletion", "git update-index --assume-unchanged README.md; rm README.md", "hidden README.md"),
-        Self("assume-unchanged without edit", "git update-index --assume-unchanged README.md link bin/run crlf.bat version.id"),
+        Self(
+            "assume-unchanged mode", "git update-index --assume-unchanged README.md; chmod +x README.md",
+            "hidden README.md"),
+        Self(
+            "assume-unchanged deletion", "git update-index --assume-unchanged README.md; rm README.md",
+            "hidden README.md"),
+        Self(
+            "assume-unchanged without edit",
+            "git update-index --assume-unchanged README.md link bin/run crlf.bat version.id"),
         Self("assume-unchanged link", "git update-index --assume-unchanged link; ln -sfn bin/run link", "hidden link"),
-        Self("skip-worktree edit", "git update-index --skip-worktree README.md; echo x >> README.md", "hidden README.md"),
+        Self(
+            "skip-worktree edit", "git update-index --skip-worktree README.md; echo x >> README.md", "hidden README.md"),
         Self("skip-worktree and absent", "git update-index --skip-worktree README.md; rm README.md"),
     ]
 
@@ -153,7 +160,8 @@ extension RiskCase {
             "echo a > README.md; git commit -qam a; echo b > README.md; git commit -qam b; git revert HEAD~1 || true",
             "conflicted README.md", "operation revert"),
         Self(
-            "rebase", "git commit -q --allow-empty -m a; GIT_SEQUENCE_EDITOR='sed -i s/^pick/edit/' "
+            "rebase",
+            "git commit -q --allow-empty -m a; GIT_SEQUENCE_EDITOR='sed -i s/^pick/edit/' "
                 + "git rebase -q -i --keep-empty HEAD~1", "operation rebase"),
         Self("bisect", "git bisect start", "operation bisect"),
         Self(
@@ -164,7 +172,8 @@ extension RiskCase {
     static let nested = [
         Self("empty", "git init -q nested", "nested-repository nested"),
         Self(
-            "with commits", "git init -q nested; git -C nested commit -q --allow-empty -m x", "nested-repository nested"),
+            "with commits", "git init -q nested; git -C nested commit -q --allow-empty -m x", "nested-repository nested"
+        ),
         Self("cloned, not ignored", "git clone -q $REPO nested", "nested-repository nested"),
         Self("cloned and ignored", "git clone -q $REPO build/dep"),
         Self(
