@@ -32,7 +32,12 @@ public final class Scratch: Sendable {
                 chmod("\(path)/\(name)", 0o700)
             }
         }
-        try? FileManager.default.removeItem(atPath: path)
+        // An engine's background may still be unlinking in there, which makes this fail half-way.
+        for _ in 0..<200 {
+            try? FileManager.default.removeItem(atPath: path)
+            if access(path, F_OK) != 0 { return }
+            usleep(10_000)
+        }
     }
 
     /// A configuration with its state directory in here, and no disk reserve.
