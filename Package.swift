@@ -72,6 +72,12 @@ let package = Package(
         .testTarget(
             name: "WorktreeEngineTests", dependencies: ["WorktreeEngine", "TestSupport"], swiftSettings: settings),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["wtengine", "WorktreeEngine", "TestSupport"], swiftSettings: settings),
+            name: "EndToEndTests",
+            dependencies: [
+                "wtengine", "TestSupport",
+                .product(name: "Subprocess", package: "swift-subprocess"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
     ]
 )

@@ -7,6 +7,7 @@ extension SweepReport {
             "cleaned": .array(cleaned.map(\.json)), "quarantined": .array(quarantined.map(Self.json)),
             "skipped": .array(skipped.map(Self.json)), "pruned": .array(pruned.map(\.json)),
             "emptied": .number(emptied),
+            "trashLeft": .array(trashLeft.map { ["path": .text($0.path), "reason": .text($0.reason)] }),
         ]
     }
 
@@ -15,6 +16,7 @@ extension SweepReport {
         cleaned.map { "cleaned \($0)" } + pruned.map { "pruned \($0)" }
             + quarantined.map { "quarantined \($0.run): \($0.reason)" }
             + skipped.map { "skipped \($0.run): \($0.reason)" }
+            + trashLeft.map { "could not unlink \($0.path): \($0.reason)" }
             + (emptied > 0 ? ["emptied \(emptied) from the trash"] : [])
     }
 
@@ -38,12 +40,8 @@ extension Engine {
     /// Waits for the unlinking of what this process has removed. The runs are gone already: a failure here costs disk
     /// space only, so it is said and does not fail the command.
     func emptyTrash() async {
-        do {
-            let left = try await finishTrash()
-            guard left > 0 else { return }
-            Console.tell("\(left) removed workdir(s) could not be unlinked yet; the next `wtengine sweep` does it.")
-        } catch {
-            Console.tell("Unlinking removed workdirs failed (\(error)); the next `wtengine sweep` does it.")
-        }
+        let left = await finishTrash()
+        guard left > 0 else { return }
+        Console.tell("\(left) removed workdir(s) could not be unlinked yet; the next `wtengine sweep` does it.")
     }
 }

@@ -5,7 +5,7 @@ import SystemPackage
 
 /// An allowlisted directory under which workdirs may exist. Nothing outside the roots is ever deleted.
 ///
-/// `<root>/.wtengine/` holds a marker, `stage/` (workdirs being made) and `trash/` (workdirs being unlinked); it is
+/// `<root>/.wtengine/` holds a marker, the name of the registry that owns the root, `stage/` (workdirs being made) and `trash/` (workdirs being unlinked); it is
 /// readable by its owner only, on the same filesystem as the workdirs, so that both ways in and out are one rename.
 struct Root: Sendable {
     /// The real path.
@@ -32,8 +32,10 @@ struct Root: Sendable {
         if let known = try await registry.rootMarker(path) {
             let root = Root(path: path, marker: known)
             _ = try root.open()
+            try claim(top, path, for: registry)
             return root
         }
+        try claim(top, path, for: registry)
         // The file first, then the row: a crash in between leaves a marker that the next open adopts.
         let own = try top.openOrMake(privateName, mode: 0o700)
         do { try own.create("marker", randomHex(16) + "\n", sync: true) } catch {
@@ -43,6 +45,20 @@ struct Root: Sendable {
             throw EngineError(.root, .retry, "\(path)/\(privateName)/marker vanished while it was read. Try again.")
         }
         return Root(path: path, marker: try await registry.recordRoot(path, marker: marker))
+    }
+
+    /// One root, one registry: what lies in stage and trash belongs to the runs of the registry that empties them. The
+    /// root of a registry that is gone may be taken over.
+    private static func claim(_ top: borrowing Directory, _ path: String, for registry: Registry) throws {
+        let own = try top.openOrMake(privateName, mode: 0o700)
+        let owner = try own.read("owner").map { String($0.prefix { $0 != "\n" }) }
+        if owner == registry.path { return }
+        if let owner, access(owner, F_OK) == 0 {
+            throw EngineError(
+                .root, .blocked,
+                "the root \(path) belongs to the registry \(owner). Use its state directory, or name another root for this one.")
+        }
+        try own.replace("owner", registry.path + "\n")
     }
 
     /// The root's descriptor, once its marker has been seen: what is missing below a root that is not mounted is not

@@ -1,0 +1,157 @@
+import Foundation
+import TestSupport
+import Testing
+
+private let run1 = "2026-02-14-backend-0001"
+private let run2 = "2026-02-14-backend-0002"
+
+/// The contract of the command line: output, exit codes and JSON.
+@Suite struct CommandTests {
+    @Test func `spawn prints the path and nothing else`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let answer = try await tool("spawn", "--repo", repository.path, "--issue", "local#1", "--run", run1)
+        #expect(answer.status == 0)
+        #expect(answer.output == "\(tool.state)/workdirs/local+1/\(run1)\n")
+        #expect(answer.message == "")
+    }
+
+    @Test func `a run in JSON has every field of the contract`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let path = try await tool.spawn(repository, issue: "org/repo#7", run: run1)
+        let runs = try await tool("list", "--json").array
+        #expect(runs.count == 1)
+        let run = try #require(runs.first)
+        for field in [
+            "issue", "run", "role", "repo", "path", "branch", "base", "state", "materializer", "outcome", "pid",
+            "createdAt", "updatedAt", "superseded",
+        ] { #expect(run[field] != nil, "\(field)") }
+        #expect(run["issue"] as? String == "org/repo#7")
+        #expect(run["role"] as? String == "backend")
+        #expect(run["repo"] as? String == repository.path)
+        #expect(run["path"] as? String == path)
+        #expect(run["branch"] as? String == "run/org/repo#7/\(run1)")
+        #expect(run["base"] as? String == (try await repository.head()))
+        #expect(run["state"] as? String == "ready")
+        #expect(run["materializer"] as? String == "checkout")
+        #expect(run["outcome"] is NSNull)
+    }
+
+    @Test func `a superseded run is refused with exit 2, which names the active run`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        _ = try await tool.spawn(repository, issue: "local#1", run: run1)
+        let blocked = try await tool("spawn", "--repo", repository.path, "--issue", "local#1", "--run", run2)
+        #expect(blocked.status == 3)
+        #expect(blocked.message.contains(run1))
+        _ = try await tool.spawn(repository, issue: "local#1", run: run2, more: ["--switch"])
+        for command in [["attach", "local#1", run1, "--pid", "\(getpid())"], ["detach", "local#1", run1, "--outcome", "ok"]] {
+            let late = try await tool.run(command)
+            #expect(late.status == 2)
+            #expect(late.message.contains(run2))
+        }
+        let actions = try await tool("audit", "--run", run1, "--json").output
+        #expect(actions.contains("report.stale"))
+    }
+
+    @Test func `cleanup refuses work at risk with exit 5 and lists it`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let path = try await tool.spawn(repository, issue: "local#1", run: run1)
+        try "work".write(toFile: "\(path)/new.txt", atomically: true, encoding: .utf8)
+        let plan = try await tool("cleanup", "local#1", run1, "--json")
+        #expect(plan.status == 5)
+        let risks = try plan.object["risks"] as? [[String: Any]]
+        #expect(risks?.first?["kind"] as? String == "untracked")
+        #expect(risks?.first?["path"] as? String == "new.txt")
+        let token = try #require(try plan.object["token"] as? String)
+        let refused = try await tool("cleanup", "local#1", run1, "--confirm", token)
+        #expect(refused.status == 5)
+        #expect(FileManager.default.fileExists(atPath: "\(path)/new.txt"))
+        let wrong = try await tool("cleanup", "local#1", run1, "--confirm", "beef", "--discard")
+        #expect(wrong.status == 1)
+        #expect(FileManager.default.fileExists(atPath: "\(path)/new.txt"))
+        let done = try await tool("cleanup", "local#1", run1, "--confirm", token, "--discard")
+        #expect(done.status == 0)
+        #expect(!FileManager.default.fileExists(atPath: path))
+        #expect(try await tool("audit", "--json").output.contains("new.txt"))
+    }
+
+    @Test func `which finds the run from any path inside its workdir`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let path = try await tool.spawn(repository, issue: "local#1", run: run1)
+        #expect(try await tool("which", "\(path)/sub/deep/er/file.bat", "--json").object["run"] as? String == run1)
+        #expect(try await tool("which", directory: "\(path)/sub").output.contains(run1))
+        #expect(try await tool("which", scratch.path).status == 1)
+    }
+
+    @Test(arguments: [
+        ["spawn"], ["spawn", "--repo", "."], ["detach", "local#1", "x", "--outcome", "great"], ["nonsense"],
+        ["show", "local#0", "x"], ["show", "../evil#1", "x"], ["show", "local#1", "../x"], ["show", "local#1", "-x"],
+        ["spawn", "--repo", ".", "--issue", "local#1", "--run", ".hidden"],
+    ]) func `wrong usage exits 64 and changes nothing`(_ arguments: [String]) async throws {
+        let scratch = try Scratch()
+        let tool = try Tool(scratch)
+        let answer = try await tool.run(arguments)
+        #expect(answer.status == 64)
+        #expect(!answer.message.isEmpty)
+        #expect(answer.output == "")
+    }
+
+    @Test func `errors in JSON have a code, a message and a disposition`() async throws {
+        let scratch = try Scratch()
+        let tool = try Tool(scratch)
+        let answer = try await tool("show", "local#1", run1, "--json")
+        #expect(answer.status == 1)
+        #expect(answer.output == "")
+        let document = try JSONSerialization.jsonObject(with: Data(answer.message.utf8)) as? [String: [String: String]]
+        #expect(document?["error"]?["code"] == "WT-RUN-UNKNOWN")
+        #expect(document?["error"]?["disposition"] == "retry")
+        #expect(document?["error"]?["message"]?.contains(run1) == true)
+    }
+
+    @Test func `a configuration with an unknown key is refused with its name`() async throws {
+        let scratch = try Scratch()
+        let tool = try Tool(scratch, config: "[limits]\nper_repositroy = 3\n")
+        let answer = try await tool("list")
+        #expect(answer.status == 4)
+        #expect(answer.message.contains("per_repositroy"))
+        #expect(answer.message.contains("config.toml"))
+    }
+
+    @Test func `limits and the disk reserve refuse a spawn as blocked before anything is written`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch, config: "[limits]\nper_repository = 1\ndisk_reserve = 0\n")
+        _ = try await tool.spawn(repository, issue: "local#1", run: run1)
+        let second = try await tool("spawn", "--repo", repository.path, "--issue", "local#2", "--run", run1)
+        #expect(second.status == 3)
+        #expect(second.message.contains("WT-LIMIT"))
+        let poor = try Tool(scratch, config: "[limits]\ndisk_reserve = \"900000GiB\"\n")
+        let third = try await poor("spawn", "--repo", repository.path, "--issue", "local#3", "--run", run1)
+        #expect(third.status == 3)
+        #expect(third.message.contains("WT-DISK"))
+        #expect(try await git("branch", "--list", "run/*", in: repository.path).split(separator: "\n").count == 1)
+    }
+
+    @Test func `a supported repository is served without any process`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        // With nothing to be found in PATH no process can be started, and a fallback would fail.
+        let bare: [String: String?] = ["PATH": "/nonexistent"]
+        let arguments = ["spawn", "--repo", repository.path, "--issue", "local#1", "--run", run1]
+        #expect(try await tool.run(arguments, environment: bare).status == 0)
+        #expect(try await tool.run(["list"], environment: bare).status == 0)
+        let plan = try await tool.run(["cleanup", "local#1", run1, "--json"], environment: bare)
+        let token = try #require(try plan.object["token"] as? String)
+        #expect(try await tool.run(["cleanup", "local#1", run1, "--confirm", token], environment: bare).status == 0)
+    }
+}
