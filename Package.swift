@@ -68,7 +68,11 @@ let package = Package(
             swiftSettings: settings
         ),
         .testTarget(name: "GitTests", dependencies: ["Git", "TestSupport"], swiftSettings: settings),
-        .testTarget(name: "RegistryTests", dependencies: ["Registry", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "RegistryTests",
+            dependencies: ["Registry", "TestSupport", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "WorktreeEngineTests", dependencies: ["WorktreeEngine", "TestSupport"], swiftSettings: settings),
         .testTarget(

@@ -33,6 +33,7 @@ public struct StatusEntry: Hashable, Sendable {
 extension Repository {
     /// Everything that `git status --untracked-files=all --ignored` would list. Writes nothing.
     ///
+    /// What is ignored follows git's rules, not libgit2's: see ``IgnoreRules``.
     /// Submodules are left out, and an empty nested repository is not seen: look for those apart.
     /// - Parameter indexOnly: compare the index with HEAD and look at no file, for a workdir that is gone.
     /// - Throws: ``GitError``.
@@ -49,9 +50,10 @@ extension Repository {
         var list: OpaquePointer?
         try check(git_status_list_new(&list, pointer, &options), "git_status_list_new")
         defer { git_status_list_free(list) }
-        return (0..<git_status_list_entrycount(list)).compactMap { position in
+        let entries = (0..<git_status_list_entrycount(list)).compactMap { position in
             git_status_byindex(list, position).flatMap { StatusEntry($0.pointee) }
         }
+        return try withGitsIgnoreRules(entries)
     }
 }
 

@@ -1,0 +1,97 @@
+import Foundation
+import TestSupport
+import Testing
+import WorktreeEngine
+
+/// Attributes and configuration that change what is written.
+@Suite struct ConversionTests {
+    private static let texts: [TestFile] = [
+        TestFile("lf.txt", "one\ntwo\n"), TestFile("crlf.txt", "one\r\ntwo\r\n"), TestFile("mixed.txt", "one\r\ntwo\n"),
+        TestFile("cr.txt", "one\rtwo\r"), TestFile("binary", "a\0b\r\nc\n"), TestFile("empty", ""), TestFile("none", "no end"),
+        TestFile("sub/lf.txt", "one\ntwo\n"), TestFile("sub/crlf.txt", "one\r\ntwo\r\n"), TestFile("run.sh", "#!/bin/sh\n", .executable),
+        TestFile("id.c", "/* $Id$ */\n"), TestFile("id-expanded.c", "/* $Id: 0123 $ */\n"), TestFile("link", "lf.txt", .link),
+        TestFile("!before", "one\ntwo\n"), TestFile("z.txt", "one\ntwo\n"),
+    ]
+
+    /// Commits the blobs as they are, whatever the attributes would make of them.
+    private func repository(_ attributes: String?, _ scratch: Scratch, more: [TestFile] = []) async throws -> TestRepository {
+        let repository = try await scratch.repository("repo", Self.texts + more)
+        if let attributes {
+            try write(TestFile(".gitattributes", attributes), in: repository.path)
+            try await sh(
+                """
+                git update-index --add --cacheinfo 100644,$(git hash-object -w --no-filters .gitattributes),.gitattributes
+                git commit -q -m attributes
+                """, in: repository.path)
+        }
+        return repository
+    }
+
+    @Test(arguments: [
+        "* text=auto\n", "* text=auto eol=crlf\n", "* text eol=crlf\n", "* text eol=lf\n", "*.txt text\n", "*.txt eol=crlf\n",
+        "* -text\n", "* binary\n", "*.c ident\n", "* ident text=auto eol=crlf\n", "* crlf\n", "* crlf=input\n", "* -crlf\n",
+        "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n", "* text=auto\n*.txt binary\n", "* text=auto !eol\n*.txt eol=crlf -text\n",
+        "/lf.txt eol=crlf\nsub/ eol=crlf\nsub/** text eol=crlf\n", "\"lf.txt\" eol=crlf\n", "* text=auto\n.gitattributes text eol=crlf\n",
+        "*.txt text eol=crlf\r\n", "# comment\n*.txt text eol=crlf", "* filter=lfs diff=lfs merge=lfs -text\n",
+        "*.txt whitespace=tab-in-indent text eol=crlf\n", "lf.tx[!x] eol=crlf\n", "* text=auto eol=lf\n",
+    ])
+    func `attributes are applied as git applies them`(attributes: String) async throws {
+        let scratch = try Scratch()
+        try await expectEqual(repository(attributes, scratch), scratch)
+    }
+
+    @Test(arguments: [
+        ["core.autocrlf=true"], ["core.autocrlf=input"], ["core.autocrlf=false"], ["core.eol=crlf"], ["core.eol=lf"],
+        ["core.autocrlf=true", "core.eol=lf"], ["core.autocrlf=input", "core.eol=crlf"], ["core.safecrlf=true", "core.autocrlf=true"],
+        ["core.filemode=false"],
+    ], [nil, "* text=auto\n", "*.txt text\nsub/* eol=lf\n"])
+    func `configuration is applied as git applies it`(settings: [String], attributes: String?) async throws {
+        let scratch = try Scratch()
+        let repository = try await repository(attributes, scratch)
+        for setting in settings {
+            let parts = setting.split(separator: "=").map(String.init)
+            try await git("config", parts[0], parts[1], in: repository.path)
+        }
+        try await expectEqual(repository, scratch)
+    }
+
+    @Test func `attributes come from info and from the user's file as well`() async throws {
+        let scratch = try Scratch()
+        let repository = try await repository(nil, scratch)
+        try write(TestFile(".git/info/attributes", "crlf.txt -text\n*.c ident\n"), in: repository.path)
+        try write(TestFile("user", "*.txt text eol=crlf\n"), in: scratch.path)
+        try await git("config", "core.attributesFile", "\(scratch.path)/user", in: repository.path)
+        try await expectEqual(repository, scratch)
+    }
+
+    @Test func `attributes of the main worktree and its index count for nothing`() async throws {
+        let scratch = try Scratch()
+        let repository = try await repository(nil, scratch)
+        try write(TestFile(".gitattributes", "* text eol=crlf\n"), in: repository.path)
+        try await git("add", ".gitattributes", in: repository.path)
+        try await expectEqual(repository, scratch)
+    }
+
+    @Test func `nested attribute files win over those above, also where they convert themselves`() async throws {
+        let scratch = try Scratch()
+        let more = [TestFile("sub/.gitattributes", "*.txt -text\n"), TestFile("sub/in/.gitattributes", "* text eol=lf\n"), TestFile("sub/in/x.txt", "1\n2\n")]
+        try await expectEqual(repository("* text eol=crlf\n", scratch, more: more), scratch)
+    }
+
+    /// Only what is written is compared: what git thinks of a CRLF blob under `text` may differ from clean, and does so in
+    /// its own worktree too.
+    private func expectEqual(_ repository: TestRepository, _ scratch: Scratch) async throws {
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path))
+        #expect(workdir.materializer == .checkout)
+        let oracle = "\(scratch.path)/oracle"
+        try await git("worktree", "add", "--quiet", "--detach", oracle, workdir.base, in: repository.path)
+        let (found, expected) = (try snapshot(workdir.path), try snapshot(oracle))
+        for path in Set(found.keys).union(expected.keys).sorted() { #expect(found[path] == expected[path], "\(path)") }
+        for command in ["diff-files --name-only", "status --porcelain"] {
+            let expected = try await sh("git \(command)", in: oracle)
+            #expect(try await sh("git \(command)", in: workdir.path) == expected)
+        }
+        #expect(try await git("diff-index", "--cached", "HEAD", in: workdir.path) == "")
+    }
+}
