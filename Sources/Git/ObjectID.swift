@@ -1,4 +1,5 @@
 import CLibGit2
+import Glibc
 
 /// The name of a git object: 20 bytes of SHA-1.
 public struct ObjectID: Hashable, Sendable, CustomStringConvertible {
@@ -17,8 +18,10 @@ public struct ObjectID: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// Parses 40 hexadecimal digits; nil for anything else.
+    ///
+    /// What is no digit is found here: `git_oid_fromstr` would note an error, which crashes before libgit2 is started.
     public init?(_ hex: String) {
-        guard hex.utf8.count == 40 else { return nil }
+        guard hex.utf8.count == 40, hex.utf8.allSatisfy({ isxdigit(Int32($0)) != 0 }) else { return nil }
         raw = git_oid()
         guard git_oid_fromstr(&raw, hex) == 0 else { return nil }
     }
