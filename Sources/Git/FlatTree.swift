@@ -108,7 +108,7 @@ extension FlatTree {
     fileprivate mutating func add(name: ArraySlice<UInt8>, to parent: Int, mode: UInt32, id: ObjectID) {
         let entry = append(name: name, to: parent, mode: mode, id: id)
         if mode == 0o040000 { directories.append(entry) } else { entries.append(entry) }
-        if refusedPath == nil, isRefused(name) { refusedPath = path(entry) }
+        if refusedPath == nil, isRefused(name, isSymlink: mode == 0o120000) { refusedPath = path(entry) }
     }
 }
 
@@ -141,18 +141,26 @@ private struct RawTreeEntry {
     }
 }
 
-/// Names that git refuses to write: `.`, `..`, and what some filesystem would take for `.git`.
-/// See: git `read-cache.c` (`verify_dotfile`), `path.c` (`is_ntfs_dotgit`)
-private func isRefused(_ name: ArraySlice<UInt8>) -> Bool {
+/// Names that git refuses to write: `.`, `..`, and what some filesystem would take for `.git` or, for a symbolic link, for
+/// `.gitmodules`. A backslash separates names there, so each part counts.
+/// See: git `read-cache.c` (`verify_path_internal`), `path.c` (`is_ntfs_dotgit`)
+private func isRefused(_ name: ArraySlice<UInt8>, isSymlink: Bool) -> Bool {
     if name.contains(UInt8(ascii: "/")) { return true }
-    let first = name[name.startIndex]
-    guard first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else { return false }
-    if name.count == 1 { return first == UInt8(ascii: ".") }
-    let text = String(decoding: name, as: UTF8.self).lowercased()
-    if text == "." || text == ".." { return true }
-    for prefix in [".git", "git~1"] where text.hasPrefix(prefix) {
-        let rest = text.dropFirst(prefix.count).drop { $0 == "." || $0 == " " }
-        if rest.isEmpty || rest.first == ":" || rest.first == "\\" { return true }
+    return name.split(separator: UInt8(ascii: "\\"), omittingEmptySubsequences: false).contains { part in
+        guard let first = part.first, first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else { return false }
+        let text = String(decoding: part, as: UTF8.self).lowercased()
+        if part.count == name.count, text == "." || text == ".." { return true }
+        if isFile(text, ".git") || isFile(text, "git~1") { return true }
+        // `gi7eba~` is the short name that NTFS makes when git~1 to git~4 are taken. See: git `path.c` (`is_ntfs_dotgitmodules`)
+        return isSymlink
+            && (isFile(text, ".gitmodules") || text.hasPrefix("gi7eba")
+                || (1...4).contains { isFile(text, "gitmod~\($0)") })
     }
-    return false
+}
+
+/// Whether NTFS takes a name for `file`: spaces, dots and a stream's name at its end count for nothing.
+private func isFile(_ name: String, _ file: String) -> Bool {
+    guard name.hasPrefix(file) else { return false }
+    let rest = name.dropFirst(file.count).drop { $0 == "." || $0 == " " }
+    return rest.isEmpty || rest.first == ":"
 }

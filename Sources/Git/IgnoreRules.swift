@@ -4,9 +4,9 @@ import Glibc
 
 /// git's own rules of what is ignored, for a workdir.
 ///
-/// libgit2 1.5 calls files ignored that git calls untracked: with `*/`, `/*/` or `**/` those at the top, with a class
-/// before a negation (`[a-z]*` and `!a`), with a tab or an escaped space at the end of a pattern. A removal may take what
-/// is ignored, so its verdict is checked here before it is believed. See: git `dir.c` (`last_matching_pattern`)
+/// libgit2 1.5 calls files ignored that git calls untracked: with `*/`, `/*/` or `**/` all those at the top, with a class
+/// before a negation (`[a-z]*` and `!a`), with a tab or an escaped space at the end of a pattern. A removal takes what is
+/// ignored, so its verdict does not count. See: git `dir.c` (`last_matching_pattern`)
 final class IgnoreRules {
     private let workdir: [UInt8]
     /// `core.excludesFile`, then `info/exclude`: the later one wins.
@@ -154,93 +154,4 @@ private func readFile(_ path: [UInt8], follow: Bool) -> [UInt8]? {
         if count == 0 { return content }
         content += chunk[..<count]
     }
-}
-
-extension Repository {
-    /// Corrects what libgit2 took for ignored: files that git would list as untracked are listed so here.
-    borrowing func withGitsIgnoreRules(_ entries: [StatusEntry]) throws(GitError) -> [StatusEntry] {
-        guard entries.contains(where: \.isIgnored), let workdir = git_repository_workdir(pointer).map({ String(cString: $0) })
-        else { return entries }
-        var index: OpaquePointer?
-        try check(git_repository_index(&index, pointer), "git_repository_index")
-        defer { git_index_free(index) }
-        let rules = IgnoreRules(workdir: workdir, files: try sharedIgnoreFiles(workdir: workdir))
-        var result: [StatusEntry] = []
-        for entry in entries {
-            if entry.isIgnored {
-                add(entry.path, workdir, rules, index, to: &result)
-            } else {
-                result.append(entry)
-            }
-        }
-        return result
-    }
-
-    /// Adds a file, or a directory whose path ends in `/`, as what git takes it for.
-    private borrowing func add(
-        _ path: [UInt8], _ workdir: String, _ rules: IgnoreRules, _ index: OpaquePointer?, to result: inout [StatusEntry]
-    ) {
-        let slash = UInt8(ascii: "/")
-        var pending = [path]
-        while let path = pending.popLast() {
-            let isDirectory = path.last == slash
-            if rules.ignores(isDirectory ? path.dropLast() : path[...], isDirectory: isDirectory) {
-                result.append(StatusEntry(path: path, isIgnored: true))
-                continue
-            }
-            guard isDirectory else {
-                result.append(StatusEntry(path: path, isUntracked: true))
-                continue
-            }
-            let names = entryNames(Array(workdir.utf8) + path)
-            if names.contains(where: { $0.name.elementsEqual(".git".utf8) }) {
-                // A repository of its own; looked at apart.
-                result.append(StatusEntry(path: path, isUntracked: true))
-                continue
-            }
-            for entry in names {
-                let child = path + entry.name
-                if git_index_find(nil, index, (child + [0]).map { CChar(bitPattern: $0) }) == 0 { continue }
-                pending.append(child + (entry.isDirectory ? [slash] : []))
-            }
-        }
-    }
-
-    /// `core.excludesFile` or its default, and `info/exclude`. See: man gitignore
-    private borrowing func sharedIgnoreFiles(workdir: String) throws(GitError) -> [String] {
-        let environment = ProcessInfo.processInfo.environment
-        let home = environment["HOME"] ?? ""
-        let exclude = "\(String(cString: git_repository_commondir(pointer)))info/exclude"
-        let named = try configuration().last { $0.name == "core.excludesfile" }?.value
-        let user =
-            switch named {
-            case nil:
-                "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/ignore"
-            case .some(let path) where path.hasPrefix("~/"): home + path.dropFirst(1)
-            case .some(let path): path.hasPrefix("/") ? path : "\(workdir)/\(path)"
-            }
-        return [user, exclude]
-    }
-}
-
-private func entryNames(_ path: [UInt8]) -> [(name: [UInt8], isDirectory: Bool)] {
-    guard let stream = opendir((path + [0]).map { CChar(bitPattern: $0) }) else { return [] }
-    defer { closedir(stream) }
-    var result: [([UInt8], Bool)] = []
-    while let entry = readdir(stream) {
-        let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-            pointer.withMemoryRebound(to: UInt8.self, capacity: 256) {
-                Array(UnsafeBufferPointer(start: $0, count: strlen(UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))))
-            }
-        }
-        guard !name.elementsEqual(".".utf8), !name.elementsEqual("..".utf8) else { continue }
-        var isDirectory = entry.pointee.d_type == UInt8(DT_DIR)
-        if entry.pointee.d_type == UInt8(DT_UNKNOWN) {
-            var value = stat()
-            isDirectory =
-                lstat((path + name + [0]).map { CChar(bitPattern: $0) }, &value) == 0 && value.st_mode & S_IFMT == S_IFDIR
-        }
-        result.append((name, isDirectory))
-    }
-    return result
 }

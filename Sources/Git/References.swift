@@ -54,14 +54,26 @@ extension Repository {
     public borrowing func createReference(_ name: String, at id: ObjectID, message: String) throws(GitError) {
         var raw = id.raw
         var zero = git_oid()
-        // A zero "current" value is libgit2's compare-and-swap from nothing. See: libgit2 `refs.h`
-        try retryingLock { () throws(GitError) in
-            var reference: OpaquePointer?
-            defer { git_reference_free(reference) }
-            try check(
-                git_reference_create_matching(&reference, pointer, name, &raw, 0, &zero, message),
-                "git_reference_create_matching")
+        do {
+            // A zero "current" value is libgit2's compare-and-swap from nothing. See: libgit2 `refs.h`
+            try retryingLock { () throws(GitError) in
+                var reference: OpaquePointer?
+                defer { git_reference_free(reference) }
+                try check(
+                    git_reference_create_matching(&reference, pointer, name, &raw, 0, &zero, message),
+                    "git_reference_create_matching")
+            }
+        } catch {
+            // libgit2 has a code of its own for each way in which a directory and a file collide.
+            guard !error.exists, try isBlocked(name) else { throw error }
+            throw GitError(
+                code: GIT_EEXISTS.rawValue, category: error.category, message: error.message, function: error.function)
         }
+    }
+
+    /// Whether a reference above or below the name is in its way.
+    private borrowing func isBlocked(_ name: String) throws(GitError) -> Bool {
+        try references().contains { name.hasPrefix("\($0.name)/") || $0.name.hasPrefix("\(name)/") }
     }
 
     /// Deletes a reference only if it still names `id`, under its lock file.

@@ -42,9 +42,7 @@ extension Repository {
         try check(
             git_status_options_init(&options, UInt32(GIT_STATUS_OPTIONS_VERSION)), "git_status_options_init")
         options.show = indexOnly ? GIT_STATUS_SHOW_INDEX_ONLY : GIT_STATUS_SHOW_INDEX_AND_WORKDIR
-        options.flags =
-            GIT_STATUS_OPT_INCLUDE_UNTRACKED.rawValue | GIT_STATUS_OPT_RECURSE_UNTRACKED_DIRS.rawValue
-            | GIT_STATUS_OPT_INCLUDE_IGNORED.rawValue | GIT_STATUS_OPT_INCLUDE_UNREADABLE.rawValue
+        options.flags = GIT_STATUS_OPT_INCLUDE_UNREADABLE.rawValue
         // Between HEAD and the index a submodule is a commit like any other entry; its files are looked at apart.
         if !indexOnly { options.flags |= GIT_STATUS_OPT_EXCLUDE_SUBMODULES.rawValue }
         var list: OpaquePointer?
@@ -53,7 +51,7 @@ extension Repository {
         let entries = (0..<git_status_list_entrycount(list)).compactMap { position in
             git_status_byindex(list, position).flatMap { StatusEntry($0.pointee) }
         }
-        return try withGitsIgnoreRules(entries)
+        return indexOnly ? entries : try entries + untracked()
     }
 }
 

@@ -116,6 +116,7 @@ public final class Registry: Sendable {
     private static func map(_ error: any Error, _ path: String) -> RegistryError {
         if let error = error as? RegistryError { return error }
         if let error = error as? InvalidName { return .corrupt(path: path, detail: error.description) }
+        if error is DecodingError { return .corrupt(path: path, detail: "\(error)") }
         guard let error = error as? DatabaseError else { return .database(path: path, detail: "\(error)") }
         return switch error.resultCode {
         case .SQLITE_CORRUPT, .SQLITE_NOTADB: .corrupt(path: path, detail: error.message ?? "\(error)")

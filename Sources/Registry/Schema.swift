@@ -62,6 +62,10 @@ enum Schema {
                         BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
                     CREATE TRIGGER audit_is_append_only_delete BEFORE DELETE ON audit
                         BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+                    -- REPLACE deletes without the trigger above. See: https://sqlite.org/lang_createtrigger.html
+                    CREATE TRIGGER audit_is_append_only_replace BEFORE INSERT ON audit
+                        WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+                        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
                     CREATE TABLE roots (path TEXT PRIMARY KEY NOT NULL, marker TEXT NOT NULL) STRICT;
                     """)
         }

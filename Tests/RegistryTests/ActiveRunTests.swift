@@ -77,7 +77,8 @@ import Testing
     @Test func `a switch that is abandoned leaves the active run as it was`() async throws {
         let scratch = try Scratch()
         let registry = try scratch.registry()
-        let (first, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
+        let (made, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
+        let first = try #require(try await registry.run(made.key))
         let second = try await registry.begin(makeRun("local#1", "2026-01-01-qa-2"), switching: true, limits: Limits())
         try await registry.abandon(second.key, detail: "x")
         #expect(try await registry.run(first.key) == first)
@@ -119,7 +120,8 @@ import Testing
     @Test func `an adopted run never displaces what the registry knows`() async throws {
         let scratch = try Scratch()
         let registry = try scratch.registry()
-        let (known, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
+        let (made, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
+        let known = try #require(try await registry.run(made.key))
         #expect(try await !registry.adopt(makeRun("local#1", "2026-01-01-qa-1", path: "/root/x")))
         #expect(try await !registry.adopt(makeRun("local#2", "2026-01-01-qa-1", path: known.path)))
         #expect(try await registry.run(known.key) == known)

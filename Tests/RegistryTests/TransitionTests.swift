@@ -46,7 +46,8 @@ import Testing
     @Test func `a step from a state that was not expected is refused, and nothing is written`() async throws {
         let scratch = try Scratch()
         let registry = try scratch.registry()
-        let (run, _) = try await registry.spawn(makeRun())
+        let (made, _) = try await registry.spawn(makeRun())
+        let run = try #require(try await registry.run(made.key))
         let rows = try await registry.audit().count
         let error = await failure {
             try await registry.transition(run.key, from: [.attached], to: .detached, action: "x") { $0.outcome = .ok }

@@ -98,9 +98,14 @@ extension Engine {
             }
             if taken { throw EngineError.branchTaken(name, location.name) }
         } else {
-            let found = try await git.run(
-                in: location.gitDir, ["show-ref", "--verify", "--quiet", "refs/heads/\(name)"])
-            if found.status == 0 { throw EngineError.branchTaken(name, location.name) }
+            // Also a branch above or below the name: git's words for that do not tell it from other failures.
+            let full = "refs/heads/\(name)"
+            let top = "refs/heads/\(name.prefix { $0 != "/" })"
+            let found = try await git.require(in: location.gitDir, ["for-each-ref", "--format=%(refname)", top])
+            let isTaken = found.text.split(separator: "\n").contains { other in
+                other == full || full.hasPrefix("\(other)/") || other.hasPrefix("\(full)/")
+            }
+            if isTaken { throw EngineError.branchTaken(name, location.name) }
         }
         return name
     }

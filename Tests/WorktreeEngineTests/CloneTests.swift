@@ -1,0 +1,52 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+import WorktreeEngine
+
+@Suite struct CloneTests {
+    @Test func `a clone has the lifecycle of a worktree, and hands its commits over`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path, materializer: .clone))
+        #expect(workdir.materializer == .clone)
+        let expected = try await gitsOwnCheckout(of: workdir.base, in: repository.path, scratch: scratch)
+        #expect(try snapshot(workdir.path) == expected)
+        try await expectClean(workdir.path)
+        #expect(try await engine.verify(workdir.run) == [])
+        try await expectLifecycle(workdir, engine, repository: repository.path)
+    }
+
+    @Test func `what only the clone has is at risk`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path, materializer: .clone))
+        for (kind, make, undo) in [
+            (.detachedCommits, "git checkout -q -b other; git commit -qm own --allow-empty; git checkout -q -", "git branch -D other"),
+            (.detachedCommits, "git commit -qm own --allow-empty; git tag keep; git reset -q --hard HEAD~1", "git tag -d keep"),
+            (.stash, "echo x >>README.md; git stash -q", "git stash drop -q"),
+            (.nestedRepository, "git init -q nested; git -C nested commit -qm x --allow-empty", "rm -rf nested"),
+        ] as [(Risk.Kind, String, String)] {
+            try await sh(make, in: workdir.path)
+            let plan = try await engine.planCleanup(workdir.run)
+            #expect(plan.risks.contains { $0.kind == kind }, "\(make): \(plan.risks)")
+            await #expect(throws: EngineError.self) { try await engine.cleanup(plan) }
+            try await sh(undo, in: workdir.path)
+            #expect(try await engine.planCleanup(workdir.run).risks.isEmpty, "\(undo)")
+        }
+    }
+
+    @Test func `a base that only a tag or another worktree reaches is cloned as well`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let linked = "\(scratch.path)/linked"
+        try await git("worktree", "add", "--quiet", "--detach", linked, in: repository.path)
+        try await sh("git commit -qm detached --allow-empty", in: linked)
+        let head = try await sh("git rev-parse HEAD", in: linked)
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path, base: String(head.prefix(40)), materializer: .clone))
+        #expect(try await sh("git rev-parse HEAD", in: workdir.path) == head)
+    }
+}
