@@ -30,14 +30,24 @@ import WorktreeEngine
     @Test(arguments: [
         "* text=auto\n", "* text=auto eol=crlf\n", "* text eol=crlf\n", "* text eol=lf\n", "*.txt text\n", "*.txt eol=crlf\n",
         "* -text\n", "* binary\n", "*.c ident\n", "* ident text=auto eol=crlf\n", "* crlf\n", "* crlf=input\n", "* -crlf\n",
-        "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n", "* text=auto\n*.txt binary\n", "* text=auto !eol\n*.txt eol=crlf -text\n",
-        "/lf.txt eol=crlf\nsub/ eol=crlf\nsub/** text eol=crlf\n", "\"lf.txt\" eol=crlf\n", "* text=auto\n.gitattributes text eol=crlf\n",
-        "*.txt text eol=crlf\r\n", "# comment\n*.txt text eol=crlf", "* filter=lfs diff=lfs merge=lfs -text\n",
+        "[attr]win text eol=crlf\n*.txt win\n", "* text=auto\n*.txt binary\n", "* text=auto !eol\n*.txt eol=crlf -text\n",
+        "/lf.txt eol=crlf\nsub/ eol=crlf\nsub/** text eol=crlf\n", "* text=auto\n.gitattributes text eol=crlf\n",
+        "*.txt text eol=crlf\r\n", "# comment\n*.txt text eol=crlf", "* filter=unconfigured diff=x merge=y -text\n",
         "*.txt whitespace=tab-in-indent text eol=crlf\n", "lf.tx[!x] eol=crlf\n", "* text=auto eol=lf\n",
     ])
     func `attributes are applied as git applies them`(attributes: String) async throws {
         let scratch = try Scratch()
         try await expectEqual(repository(attributes, scratch), scratch)
+    }
+
+    /// libgit2 takes the quotes for a part of the name, and applies a macro's attributes where the macro is unset.
+    @Test(arguments: [
+        "\"lf.txt\" eol=crlf\n", "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n", "[attr]win text eol=crlf\n* win\nsub/* !win\n",
+        "*.txt text eol=crlf\nsub/* -binary\n",
+    ])
+    func `attributes that libgit2 reads wrongly are left to git`(attributes: String) async throws {
+        let scratch = try Scratch()
+        try await expectEqual(repository(attributes, scratch), scratch, materializer: .git)
     }
 
     @Test(arguments: [
@@ -78,20 +88,20 @@ import WorktreeEngine
         try await expectEqual(repository("* text eol=crlf\n", scratch, more: more), scratch)
     }
 
-    /// Only what is written is compared: what git thinks of a CRLF blob under `text` may differ from clean, and does so in
-    /// its own worktree too.
-    private func expectEqual(_ repository: TestRepository, _ scratch: Scratch) async throws {
+    private func expectEqual(
+        _ repository: TestRepository, _ scratch: Scratch, materializer: Materializer = .checkout
+    ) async throws {
         let engine = try await scratch.engine()
         let workdir = try await engine.spawn(request(repository.path))
-        #expect(workdir.materializer == .checkout)
+        #expect(workdir.materializer == materializer)
         let oracle = "\(scratch.path)/oracle"
         try await git("worktree", "add", "--quiet", "--detach", oracle, workdir.base, in: repository.path)
         let (found, expected) = (try snapshot(workdir.path), try snapshot(oracle))
         for path in Set(found.keys).union(expected.keys).sorted() { #expect(found[path] == expected[path], "\(path)") }
-        for command in ["diff-files --name-only", "status --porcelain"] {
-            let expected = try await sh("git \(command)", in: oracle)
-            #expect(try await sh("git \(command)", in: workdir.path) == expected)
-        }
+        // A CRLF blob under `text` is modified to git as soon as it reads the content, which it does in its own worktree
+        // because the index there is racy. So ours may be cleaner, never dirtier.
+        let dirty = Set(try await sh("git status --porcelain", in: oracle).split(separator: "\n"))
+        #expect(Set(try await sh("git status --porcelain", in: workdir.path).split(separator: "\n")).isSubset(of: dirty))
         #expect(try await git("diff-index", "--cached", "HEAD", in: workdir.path) == "")
     }
 }

@@ -106,9 +106,19 @@ public struct Support: Hashable, Sendable {
                 guard parts.count == 2, parts[0] == "filter", let dot = parts[1].lastIndex(of: ".") else { return nil }
                 return String(parts[1][..<dot])
             })
-        for source in sources {
-            for line in source.text.split(whereSeparator: \.isNewline) where !line.hasPrefix("#") {
+        let lines = sources.flatMap { source in source.text.split(whereSeparator: \.isNewline).map { (source, $0) } }
+        let macros = lines.compactMap { _, line in
+            line.hasPrefix("[attr]") ? line.dropFirst("[attr]".count).prefix { $0 != " " && $0 != "\t" } : nil
+        }
+        let unsets = Set((macros + ["binary"]).flatMap { ["-\($0)", "!\($0)"] })
+        for (source, text) in lines {
+            let line = text.drop { $0 == " " || $0 == "\t" }
+            if !line.hasPrefix("#") {
+                if line.hasPrefix("\"") { reasons.append("\(source.name): a quoted pattern, which libgit2 does not match") }
                 for word in line.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
+                    if unsets.contains(String(word)) {
+                        reasons.append("\(source.name): \(word) unsets a macro, which libgit2 applies")
+                    }
                     if word.hasPrefix("filter="), drivers.contains(String(word.dropFirst("filter=".count))) {
                         attributes.reasons.append("\(source.name): \(word) with a configured program")
                     }
