@@ -108,6 +108,13 @@ public final class Engine: Sendable {
     func rootForSpawn() async throws -> Root {
         let isDefault = configuration.roots.isEmpty
         let path = configuration.roots.first ?? "\(configuration.state)/workdirs"
+        // Before anything is made in it: a refusal leaves no file in somebody's worktree.
+        if let outer = RepositoryLocation.worktree(above: realPath(path) ?? configuration.state) {
+            throw EngineError(
+                .pathNested, .blocked,
+                "the root \(path) lies inside the worktree \(outer), where git would take workdirs for its files. Name a "
+                    + "root outside of it in config.toml, or another state directory with --state.")
+        }
         return try await Root.prepare(path, make: isDefault, registry: registry)
     }
 

@@ -67,12 +67,6 @@ extension Engine {
 
     /// Whether the root may take another workdir.
     private func checkPlace(_ root: Root, _ request: SpawnRequest) throws {
-        if let outer = RepositoryLocation.worktree(above: root.path) {
-            throw EngineError(
-                .pathNested, .blocked,
-                "the root \(root.path) lies inside the worktree \(outer), where git would take workdirs for its files. Name a "
-                    + "root outside of it in config.toml, or another state directory with --state.")
-        }
         let free = try root.freeBytes()
         guard free >= configuration.diskReserve else {
             throw EngineError(
