@@ -151,7 +151,7 @@ private func isRefused(_ name: ArraySlice<UInt8>, isSymlink: Bool) -> Bool {
         let text = String(decoding: part, as: UTF8.self).lowercased()
         if part.count == name.count, text == "." || text == ".." { return true }
         if isFile(text, ".git") || isFile(text, "git~1") { return true }
-        // `gi7eba~` is the short name that NTFS makes when git~1 to git~4 are taken. See: git `path.c` (`is_ntfs_dotgitmodules`)
+        // Short names that NTFS makes of it. See: git `path.c` (`is_ntfs_dotgitmodules`)
         return isSymlink
             && (isFile(text, ".gitmodules") || text.hasPrefix("gi7eba")
                 || (1...4).contains { isFile(text, "gitmod~\($0)") })

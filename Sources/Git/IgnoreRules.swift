@@ -39,7 +39,9 @@ final class IgnoreRules {
         repeat {
             // The directory's own file first, then those above it.
             base = path[..<base].lastIndex(of: UInt8(ascii: "/")) ?? 0
-            if let verdict = list(of: path[..<base]).verdict(path, base: base, isDirectory: isDirectory) { return verdict }
+            if let verdict = list(of: path[..<base]).verdict(path, base: base, isDirectory: isDirectory) {
+                return verdict
+            }
         } while base > 0
         for list in shared.reversed() {
             if let verdict = list.verdict(path, base: 0, isDirectory: isDirectory) { return verdict }

@@ -46,7 +46,8 @@ extension Repository {
     public static func isValidReference(_ name: String) -> Bool {
         Libgit2.start
         var valid: Int32 = 0
-        return git_reference_name_is_valid(&valid, name) == 0 && valid == 1
+        // libgit2 lets DEL pass, git does not.
+        return git_reference_name_is_valid(&valid, name) == 0 && valid == 1 && !name.utf8.contains(0x7F)
     }
 
     /// Creates a reference that must not exist yet, with a reflog entry as git writes it.

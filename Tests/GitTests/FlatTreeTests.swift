@@ -35,7 +35,9 @@ import Testing
         let repository = try await scratch.repository("repo", [TestFile("f")])
         let path = (0..<1500).map { _ in "d" }.joined(separator: "/") + "/f"
         try write(
-            TestFile("import", "commit refs/heads/deep\ncommitter T <t@e> 1 +0000\ndata 1\nx\nM 644 inline \(path)\ndata 1\ny\n"),
+            TestFile(
+                "import",
+                "commit refs/heads/deep\ncommitter T <t@e> 1 +0000\ndata 1\nx\nM 644 inline \(path)\ndata 1\ny\n"),
             in: scratch.path)
         try await sh("git fast-import --quiet --force <../import", in: repository.path)
         let handle = try Repository(gitDirectory: "\(repository.path)/.git")
@@ -57,7 +59,8 @@ import Testing
     @Test(arguments: [
         ".git", ".GIT", ".git.", ".git ", ".git. .", ".GIT.", "git~1", "GIT~1", "git~1 ", ".git:",
         ".git::$INDEX_ALLOCATION", "git~1:x", #".git\\x"#, #"git~1\\x"#, "..", ".", ".gitx", ".git~1", "git~2",
-        ".gitmodules", ".GITMODULES", "gitmod~1", ".gitmodules.", ".gitattributes", ".git x", "git~11", "...", "..x", ".g",
+        ".gitmodules", ".GITMODULES", "gitmod~1", ".gitmodules.", ".gitattributes", ".git x", "git~11", "...", "..x",
+        ".g",
         "g", "x.git", "a:b", "git ~1", #"a\\.git"#, #"a\\.git\\b"#, #"a\\b"#,
     ])
     func `a path is refused exactly when git refuses it`(name: String) async throws {
@@ -65,7 +68,8 @@ import Testing
         let repository = try await scratch.repository("repo", [TestFile("f")])
         for mode in ["100644 blob $B", "040000 tree $T", "120000 blob $B"] {
             let tree = try await makeTree("\(mode)\\t\(name)\\n", in: repository.path)
-            let flat = try Repository(gitDirectory: "\(repository.path)/.git").flatten(tree: try #require(ObjectID(tree)))
+            let flat = try Repository(gitDirectory: "\(repository.path)/.git").flatten(
+                tree: try #require(ObjectID(tree)))
             let verdict = try await sh(
                 "GIT_INDEX_FILE=../index git read-tree \(tree) 2>/dev/null && echo accepted || echo refused",
                 in: repository.path)
@@ -83,7 +87,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "100644 a", #"100644 a\000short"#, #"1006x4 a\00012345678901234567890"#, #"100644 \00012345678901234567890"#, "100644", "9",
+        "100644 a", #"100644 a\000short"#, #"1006x4 a\00012345678901234567890"#, #"100644 \00012345678901234567890"#,
+        "100644", "9",
     ])
     func `a damaged tree is an error and no crash`(content: String) async throws {
         let scratch = try Scratch()
@@ -100,7 +105,8 @@ import Testing
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])
         let tree = try await sh(
-            "printf '040000 tree 1234567890123456789012345678901234567890\\tsub\\n' | git mktree --missing", in: repository.path)
+            "printf '040000 tree 1234567890123456789012345678901234567890\\tsub\\n' | git mktree --missing",
+            in: repository.path)
         let id = try #require(ObjectID(String(tree.prefix(40))))
         #expect(throws: GitError.self) {
             try Repository(gitDirectory: "\(repository.path)/.git").flatten(tree: id)

@@ -14,8 +14,10 @@ import Testing
         }
         var stream = ""
         for commit in 1...40 {
-            let parents = commit == 1 ? [] : Set((0..<(next(4) == 0 ? 2 : 1)).map { _ in 1 + next(commit - 1) }).sorted()
-            stream += "commit refs/heads/tmp\nmark :\(commit)\ncommitter T <t@e> \(1000 + (seed % 2 == 0 ? commit : next(50))) +0000\ndata 2\nc\(commit % 10)\n"
+            let parents =
+                commit == 1 ? [] : Set((0..<(next(4) == 0 ? 2 : 1)).map { _ in 1 + next(commit - 1) }).sorted()
+            stream +=
+                "commit refs/heads/tmp\nmark :\(commit)\ncommitter T <t@e> \(1000 + (seed % 2 == 0 ? commit : next(50))) +0000\ndata 2\nc\(commit % 10)\n"
             for (index, parent) in parents.enumerated() { stream += "\(index == 0 ? "from" : "merge") :\(parent)\n" }
             if parents.isEmpty { stream += "deleteall\n" }
             if next(5) == 0 { stream += "reset refs/heads/b\(commit)\nfrom :\(commit)\n\n" }
@@ -38,7 +40,9 @@ import Testing
             .compactMap { $0.split(separator: " ").last.flatMap { ObjectID(String($0)) } }
         // By sets of ancestors: git's own walk, too, is misled by dates that go backwards.
         var parents: [String: [String]] = [:]
-        for line in try await sh("cut -d' ' -f2 marks | git rev-list --stdin --parents", in: repository.path).split(separator: "\n") {
+        for line in try await sh("cut -d' ' -f2 marks | git rev-list --stdin --parents", in: repository.path).split(
+            separator: "\n")
+        {
             let names = line.split(separator: " ").map(String.init)
             parents[names[0]] = Array(names.dropFirst())
         }

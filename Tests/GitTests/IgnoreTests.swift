@@ -6,15 +6,20 @@ import Testing
 /// What git calls untracked must never be called ignored: a cleanup removes what is ignored.
 @Suite struct IgnoreTests {
     /// Each once ignored a file here that git calls untracked.
-    @Test(arguments: [
-        ("/*/\n", ["a", "d/b"]), ("**/\n", ["a", "d/b"]), ("/**/\n", ["a"]), ("**/*/\n", ["a", "d/b"]), ("*/\n!/d/\n", ["a", "d/b"]),
-        ("e\t\n", ["d/e/f", "e/g"]), ("foo*/bar/\t\n", ["foo/bar/x"]), ("foo\\ \t\n", ["foo ", "foo"]),
-        ("/[A-Z]/*\n!foo\n", ["A/foo", "A/bar"]), ("a\\*b\n", ["d/build/a*b", "a*b", "axb"]), ("[a-z]*/**\n!a\n", ["d/a", "a"]),
-        ("**/**/[[:alpha:]]/**\\", ["d/foo/ab", "d/f/ab"]), ("*?/**\\\r\n", ["d/e/foo "]), ("?\t\r\n", ["d/a.txt", "d/a"]),
-        ("**b\t\n", ["d/!b"]), ("**/foo/\n!a\n", ["foo/a"]), ("foo**/bar\n", ["foo/x/bar", "fooy/bar"]), ("x \n", ["x", "x "]),
-        ("\\#c\n\\!b\n", ["#c", "!b"]), ("a/**\n!a/**/\n!a/k\n", ["a/b/k", "a/k", "a/l"]), ("\u{FEFF}a\n", ["a"]),
-        ("*\n!*/\n!*.c\n", ["a.c", "d/a.c", "d/a.h"]), ("/*\n!/d\n/d/*\n!/d/e\n", ["a", "d/a", "d/e/a"]),
-    ] as [(String, [String])])
+    @Test(
+        arguments: [
+            ("/*/\n", ["a", "d/b"]), ("**/\n", ["a", "d/b"]), ("/**/\n", ["a"]), ("**/*/\n", ["a", "d/b"]),
+            ("*/\n!/d/\n", ["a", "d/b"]),
+            ("e\t\n", ["d/e/f", "e/g"]), ("foo*/bar/\t\n", ["foo/bar/x"]), ("foo\\ \t\n", ["foo ", "foo"]),
+            ("/[A-Z]/*\n!foo\n", ["A/foo", "A/bar"]), ("a\\*b\n", ["d/build/a*b", "a*b", "axb"]),
+            ("[a-z]*/**\n!a\n", ["d/a", "a"]),
+            ("**/**/[[:alpha:]]/**\\", ["d/foo/ab", "d/f/ab"]), ("*?/**\\\r\n", ["d/e/foo "]),
+            ("?\t\r\n", ["d/a.txt", "d/a"]),
+            ("**b\t\n", ["d/!b"]), ("**/foo/\n!a\n", ["foo/a"]), ("foo**/bar\n", ["foo/x/bar", "fooy/bar"]),
+            ("x \n", ["x", "x "]),
+            ("\\#c\n\\!b\n", ["#c", "!b"]), ("a/**\n!a/**/\n!a/k\n", ["a/b/k", "a/k", "a/l"]), ("\u{FEFF}a\n", ["a"]),
+            ("*\n!*/\n!*.c\n", ["a.c", "d/a.c", "d/a.h"]), ("/*\n!/d\n/d/*\n!/d/e\n", ["a", "d/a", "d/e/a"]),
+        ] as [(String, [String])])
     func `a pattern ignores what git ignores`(patterns: String, files: [String]) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("tracked")])
@@ -53,7 +58,9 @@ import Testing
     @Test func `untracked files beside tracked ones in an ignored directory are ignored as in git`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("build/tracked"), TestFile("k/tracked")])
-        for file in ["build/new", "build/deep/new", "k/new", "k/deep/new"] { try write(TestFile(file), in: repository.path) }
+        for file in ["build/new", "build/deep/new", "k/new", "k/deep/new"] {
+            try write(TestFile(file), in: repository.path)
+        }
         try write(TestFile(".gitignore", "build\nk/*\n!k/deep/\n"), in: repository.path)
         try await expectNothingHidden(in: repository.path)
     }
@@ -88,21 +95,28 @@ private struct PatternGenerator {
 
     mutating func pattern() -> String {
         let atoms = [
-            "a", "b", "foo", "*.log", "*", "build", "d", "e", "foo.log", ".x", "x y", "A", "ab*", "*b", "?", "[ab]", "[!a]", "[^a]",
-            "foo*", "a?", ".*", "\\!b", "\\#c", "a\\*b", "\\\\d", "[[]a]", "foo\\ ", "é", "[a-z]*", "[[:alpha:]]", "bar", "\\foo", "**",
+            "a", "b", "foo", "*.log", "*", "build", "d", "e", "foo.log", ".x", "x y", "A", "ab*", "*b", "?", "[ab]",
+            "[!a]", "[^a]",
+            "foo*", "a?", ".*", "\\!b", "\\#c", "a\\*b", "\\\\d", "[[]a]", "foo\\ ", "é", "[a-z]*", "[[:alpha:]]",
+            "bar", "\\foo", "**",
             "a**", "**b", "*?", "[A-Z]", "[]a]", "[a", "[[:x:]]", "[a-]",
         ]
         var text = (0...next(3)).map { _ in pick(atoms) }.joined(separator: "/")
-        text = pick(["", "", "", "", "/", "/", "**/", "//"]) + text + pick(["", "", "", "", "", "/", "/", "/**", "/*", "//"])
+        text =
+            pick(["", "", "", "", "/", "/", "**/", "//"]) + text
+            + pick(["", "", "", "", "", "/", "/", "/**", "/*", "//"])
         if next(3) == 0 { text = "!" + text }
         return text + pick(["", "", "", "", "", "", "", " ", "\\ ", "\t", "  ", "\r", "\\"])
     }
 
     mutating func fill(_ repository: String) throws -> String {
         let names = [
-            "a", "b", "foo", "foo.log", "a.txt", "build", ".x", "x y", "A", "foo ", "!b", "#c", "\\d", "a*b", "[a]", "foo?", "é", "ab",
+            "a", "b", "foo", "foo.log", "a.txt", "build", ".x", "x y", "A", "foo ", "!b", "#c", "\\d", "a*b", "[a]",
+            "foo?", "é", "ab",
         ]
-        let directories = ["", "d/", "d/e/", "foo/", "a/", "d/foo/", "build/", "A/", "x y/", "foo/bar/", "a/b/c/", ".x/", "d/build/"]
+        let directories = [
+            "", "d/", "d/e/", "foo/", "a/", "d/foo/", "build/", "A/", "x y/", "foo/bar/", "a/b/c/", ".x/", "d/build/",
+        ]
         var used: [String] = [""]
         for _ in 0...next(5) {
             let directory = pick(directories)

@@ -79,10 +79,12 @@ import WorktreeEngine
         let scratch = try Scratch()
         let repository = try await scratch.repository()
         try await sh("echo changed >README.md; touch -d 2001-01-01 crlf.bat", in: repository.path)
-        let before = try await sh("find .git -type f | sort | xargs sha1sum; stat -c %y .git/index", in: repository.path)
+        let before = try await sh(
+            "find .git -type f | sort | xargs sha1sum; stat -c %y .git/index", in: repository.path)
         _ = try Repository(gitDirectory: "\(repository.path)/.git").status()
         #expect(
-            try await sh("find .git -type f | sort | xargs sha1sum; stat -c %y .git/index", in: repository.path) == before)
+            try await sh("find .git -type f | sort | xargs sha1sum; stat -c %y .git/index", in: repository.path)
+                == before)
     }
 }
 
@@ -103,7 +105,8 @@ func expectSameStatus(in directory: String, _ context: String = "") async throws
         let path = entry.path.map { String($0, radix: 16) }.joined(separator: " ")
         found[path] =
             entry.isUntracked && !entry.isStaged
-            ? "untracked" : "\(entry.isStaged ? "staged" : "")\(entry.isModified || entry.isUntracked ? "modified" : "")"
+            ? "untracked"
+            : "\(entry.isStaged ? "staged" : "")\(entry.isModified || entry.isUntracked ? "modified" : "")"
     }
     for path in Set(found.keys).union(expected.keys) {
         #expect(found[path] == expected[path], "\(path) \(context)")

@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct ReferenceTests {
     @Test(arguments: [
-        ("", false), ("0123456789abcdef0123456789abcdef01234567", true), ("0123456789ABCDEF0123456789abcdef01234567", true),
+        ("", false), ("0123456789abcdef0123456789abcdef01234567", true),
+        ("0123456789ABCDEF0123456789abcdef01234567", true),
         ("0123456789abcdef0123456789abcdef0123456", false), ("0123456789abcdef0123456789abcdef012345678", false),
         ("g123456789abcdef0123456789abcdef01234567", false), ("0123456789abcdef0123456789abcdef0123456 ", false),
         ("é123456789abcdef0123456789abcdef0123456", false), ("-123456789abcdef0123456789abcdef01234567", false),
@@ -20,7 +21,8 @@ import Testing
         let repository = try await scratch.repository()
         for content in ["", "a", "a\nb\n", "\\0"] {
             let id = try await sh("printf '\(content)' | git hash-object --stdin", in: repository.path)
-            #expect(ObjectID.ofBlob(try await bytes("printf '\(content)'", in: repository.path)).description + "\n" == id)
+            #expect(
+                ObjectID.ofBlob(try await bytes("printf '\(content)'", in: repository.path)).description + "\n" == id)
         }
     }
 
@@ -65,7 +67,8 @@ import Testing
             let won = await withTaskGroup(of: Bool.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
-                        (try? Repository(gitDirectory: gitDir).createReference("refs/heads/r\(round)", at: head, message: "x"))
+                        (try? Repository(gitDirectory: gitDir).createReference(
+                            "refs/heads/r\(round)", at: head, message: "x"))
                             != nil
                     }
                 }
@@ -115,7 +118,8 @@ import Testing
         let repository = try await scratch.repository()
         let id = try #require(ObjectID(try await repository.head()))
         try await sh(
-            "echo 'ref: refs/heads/gone' >.git/refs/heads/dangling; git tag -a -m t annotated; git tag light", in: repository.path)
+            "echo 'ref: refs/heads/gone' >.git/refs/heads/dangling; git tag -a -m t annotated; git tag light",
+            in: repository.path)
         let found = try Repository(gitDirectory: "\(repository.path)/.git").references()
         #expect(found.map(\.name).sorted() == ["refs/heads/main", "refs/tags/annotated", "refs/tags/light"])
         #expect(found.first { $0.name == "refs/heads/main" }?.id == id)

@@ -14,7 +14,9 @@ import Testing
         #expect(await begin(try makeRun("local#1", "2026-01-01-qa-1")) == "runExists")
         #expect(await begin(try makeRun("local#1", "2026-01-01-qa-1"), switching: true) == "runExists")
         #expect(await begin(try makeRun("local#1", "2026-01-01-qa-2")) == "activeRun")
-        #expect(await begin(try makeRun("local#2", "2026-01-01-qa-1", path: "/root/local+1/2026-01-01-qa-1")) == "pathTaken")
+        #expect(
+            await begin(try makeRun("local#2", "2026-01-01-qa-1", path: "/root/local+1/2026-01-01-qa-1")) == "pathTaken"
+        )
         #expect(await begin(try makeRun("local#2", "2026-01-01-qa-1")) == nil)
         #expect(await begin(try makeRun("local#2", "2026-01-01-qa-1")) == "creationInProgress")
         #expect(await begin(try makeRun("local#2", "2026-01-01-qa-2")) == "creationInProgress")
@@ -31,7 +33,9 @@ import Testing
         if state == .removed { try await registry.transition(run.key, from: [.ready], to: .cleaning, action: "x") }
         try await registry.transition(run.key, from: Set(RunState.allCases), to: state, action: "x")
         try await registry.spawn(makeRun("local#1", "2026-01-01-qa-2"))
-        let again = await failure { _ = try await registry.begin(makeRun("local#1", "2026-01-01-qa-1"), switching: true, limits: Limits()) }
+        let again = await failure {
+            _ = try await registry.begin(makeRun("local#1", "2026-01-01-qa-1"), switching: true, limits: Limits())
+        }
         #expect(again == "runExists")
     }
 
@@ -41,7 +45,8 @@ import Testing
         let (run, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
         try await registry.transition(run.key, from: [.ready], to: .cleaning, action: "x") {
             $0.removal = RemovalIntent(
-                token: "t", discard: false, previousState: .ready, deleteBranchAt: nil, publishBranchAt: nil, actor: "a")
+                token: "t", discard: false, previousState: .ready, deleteBranchAt: nil, publishBranchAt: nil, actor: "a"
+            )
         }
         let next = try makeRun("local#1", "2026-01-01-qa-2")
         #expect(await failure { _ = try await registry.begin(next, switching: false, limits: Limits()) } == "activeRun")
@@ -68,7 +73,8 @@ import Testing
         #expect(superseded?.endedAt != nil)
         #expect(superseded?.isActive == false)
         let refusal = await staleness {
-            _ = try await registry.transition(first.key, from: [.attached], to: .detached, action: "detach", reporting: true)
+            _ = try await registry.transition(
+                first.key, from: [.attached], to: .detached, action: "detach", reporting: true)
         }
         #expect(refusal == "local#1 2026-01-01-qa-1, active 2026-01-01-qa-2")
         #expect(try await registry.audit().map(\.action).suffix(2) == ["superseded", "spawn.ready"])
@@ -90,7 +96,8 @@ import Testing
         let (first, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
         for number in 2...4 { try await registry.spawn(makeRun("local#1", "2026-01-01-qa-\(number)"), switching: true) }
         let refusal = await staleness {
-            _ = try await registry.transition(first.key, from: [.ready], to: .attached, action: "attach", reporting: true)
+            _ = try await registry.transition(
+                first.key, from: [.ready], to: .attached, action: "attach", reporting: true)
         }
         #expect(refusal == "local#1 2026-01-01-qa-1, active 2026-01-01-qa-4")
     }
@@ -100,7 +107,9 @@ import Testing
         let registry = try scratch.registry()
         let limits = Limits(perRepository: 3, perRole: 2)
         func begin(_ issue: String, _ run: String, _ repo: String = "/repo", switching: Bool = false) async -> String? {
-            await failure { try await registry.spawn(makeRun(issue, run, repo: repo), switching: switching, limits: limits) }
+            await failure {
+                try await registry.spawn(makeRun(issue, run, repo: repo), switching: switching, limits: limits)
+            }
         }
         #expect(await begin("local#1", "2026-01-01-qa-1") == nil)
         #expect(await begin("local#2", "2026-01-01-qa-1") == nil)
@@ -126,7 +135,8 @@ import Testing
         #expect(try await !registry.adopt(makeRun("local#2", "2026-01-01-qa-1", path: known.path)))
         #expect(try await registry.run(known.key) == known)
         var older = Run(
-            key: try RunKey(issue: "local#1", run: "2026-01-01-qa-0"), role: known.role, repo: "/repo", commonDir: "/repo/.git",
+            key: try RunKey(issue: "local#1", run: "2026-01-01-qa-0"), role: known.role, repo: "/repo",
+            commonDir: "/repo/.git",
             root: "/root", path: "/root/older", adminID: "older", branch: nil, base: "b", materializer: .git,
             createdAt: Date(timeIntervalSince1970: 1))
         older.state = .ready

@@ -46,7 +46,8 @@ import Testing
             for index in 0..<24 {
                 group.addTask {
                     await failure {
-                        try await registries[index % 4].spawn(makeRun("local#\(index + 1)"), limits: Limits(perRepository: 5))
+                        try await registries[index % 4].spawn(
+                            makeRun("local#\(index + 1)"), limits: Limits(perRepository: 5))
                     }
                 }
             }
@@ -65,7 +66,8 @@ import Testing
                 group.addTask {
                     // One creation per role at a time: the others are told to wait.
                     while await failure({
-                        try await registries[index % 4].spawn(makeRun("local#1", "2026-01-01-qa-\(index)"), switching: true)
+                        try await registries[index % 4].spawn(
+                            makeRun("local#1", "2026-01-01-qa-\(index)"), switching: true)
                     }) == "creationInProgress" { try? await Task.sleep(for: .milliseconds(2)) }
                 }
             }
@@ -86,7 +88,8 @@ import Testing
                     let registry = registries[index % 4]
                     let (made, _) = try await registry.spawn(makeRun("local#\(index + 1)"))
                     try await registry.transition(made.key, from: [.ready], to: .attached, action: "attach")
-                    try await registry.transition(made.key, from: [.attached], to: .detached, action: "detach", durable: true)
+                    try await registry.transition(
+                        made.key, from: [.attached], to: .detached, action: "detach", durable: true)
                 }
             }
             try await group.waitForAll()

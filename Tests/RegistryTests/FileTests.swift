@@ -32,7 +32,9 @@ import Testing
             let registry = try scratch.registry()
             for number in 1...200 { try await registry.spawn(makeRun("local#\(number)")) }
         }
-        try await DatabaseQueue(path: path).writeWithoutTransaction { try $0.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
+        try await DatabaseQueue(path: path).writeWithoutTransaction {
+            try $0.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)")
+        }
         let file = try #require(FileHandle(forUpdatingAtPath: path))
         let size = try file.seekToEnd()
         for page in stride(from: UInt64(8192), to: size, by: 4096) {

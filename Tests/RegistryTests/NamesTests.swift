@@ -10,9 +10,12 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "#", "#1", "local#", "local", "local#0", "local#01", "local#-1", "local#1#2", "local#12345678901", "local#1 ",
-        " local#1", "local#١", "repo#1", "/repo#1", "org/#1", "org//repo#1", "../x#1", "org/..#1", "org/.git#1", "-o/r#1",
-        "org/-r#1", "org/a..b#1", "org/r.lock#1", "org/r.#1", "o rg/r#1", "org/r\n#1", "org/r#1\n", "org\\r#1", "örg/r#1",
+        "", "#", "#1", "local#", "local", "local#0", "local#01", "local#-1", "local#1#2", "local#12345678901",
+        "local#1 ",
+        " local#1", "local#١", "repo#1", "/repo#1", "org/#1", "org//repo#1", "../x#1", "org/..#1", "org/.git#1",
+        "-o/r#1",
+        "org/-r#1", "org/a..b#1", "org/r.lock#1", "org/r.#1", "o rg/r#1", "org/r\n#1", "org/r#1\n", "org\\r#1",
+        "örg/r#1",
         "org/r\0#1", "org/r~#1", "org/r^#1", "org/r:#1", "org/a+b#1", "org/@{#1", "LOCAL#1",
     ])
     func `an issue of another form is refused`(text: String) {
@@ -50,7 +53,9 @@ import Testing
         #expect(try RunID(text).role?.description == role)
     }
 
-    @Test(arguments: ["", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "ä", "a\0b", "a#b", "a+b", String(repeating: "a", count: 129)])
+    @Test(arguments: [
+        "", ".", "..", ".x", "-x", "a/b", "a b", "a\n", "ä", "a\0b", "a#b", "a+b", String(repeating: "a", count: 129),
+    ])
     func `a run id that is no safe name is refused`(text: String) {
         #expect(throws: InvalidName.self) { try RunID(text) }
     }

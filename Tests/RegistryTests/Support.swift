@@ -24,7 +24,9 @@ extension Scratch {
 extension Registry {
     /// Begins and activates a run.
     @discardableResult
-    func spawn(_ run: Run, switching: Bool = false, limits: Limits = Limits()) async throws -> (run: Run, superseded: Run?) {
+    func spawn(_ run: Run, switching: Bool = false, limits: Limits = Limits()) async throws -> (
+        run: Run, superseded: Run?
+    ) {
         _ = try await begin(run, switching: switching, limits: limits)
         return try await activate(run.key, materializer: .checkout, identity: FileIdentity(device: 1, inode: 2))
     }

@@ -8,7 +8,8 @@ import Testing
     private static let legal: [RunState: Set<RunState>] = [
         .creating: [.ready, .quarantined], .ready: [.attached, .detached, .cleaning, .quarantined],
         .attached: [.attached, .detached, .cleaning, .quarantined], .detached: [.cleaning, .quarantined],
-        .cleaning: [.removed, .ready, .attached, .detached, .quarantined], .quarantined: [.cleaning, .quarantined], .removed: [],
+        .cleaning: [.removed, .ready, .attached, .detached, .quarantined], .quarantined: [.cleaning, .quarantined],
+        .removed: [],
     ]
     /// Steps from `creating` to each state.
     private static let ways: [RunState: [RunState]] = [
@@ -61,9 +62,13 @@ import Testing
         let scratch = try Scratch()
         let registry = try scratch.registry()
         let key = try RunKey(issue: "local#1", run: "x")
-        #expect(await failure { try await registry.transition(key, from: [.ready], to: .attached, action: "x") } == "unknownRun")
         #expect(
-            await failure { _ = try await registry.activate(key, materializer: .git, identity: FileIdentity(device: 1, inode: 1)) }
+            await failure { try await registry.transition(key, from: [.ready], to: .attached, action: "x") }
+                == "unknownRun")
+        #expect(
+            await failure {
+                _ = try await registry.activate(key, materializer: .git, identity: FileIdentity(device: 1, inode: 1))
+            }
                 == "unknownRun")
         #expect(try await registry.run(key) == nil)
         #expect(try await registry.audit().isEmpty)
@@ -73,14 +78,16 @@ import Testing
         let scratch = try Scratch()
         let registry = try scratch.registry()
         let (made, _) = try await registry.spawn(makeRun())
-        let written = try await registry.transition(made.key, from: [.ready], to: .cleaning, action: "x", durable: true) { run in
+        let written = try await registry.transition(made.key, from: [.ready], to: .cleaning, action: "x", durable: true)
+        { run in
             run.outcome = .timeout
             run.worker = WorkerProcess(pid: .max, start: "boot:12", host: "h")
             run.identity = FileIdentity(device: .max, inode: 1 << 63)
             run.reason = "r\n'\";ü"
             run.lockReason = ""
             run.removal = RemovalIntent(
-                token: "t", discard: true, previousState: .attached, deleteBranchAt: nil, publishBranchAt: "p", actor: "a")
+                token: "t", discard: true, previousState: .attached, deleteBranchAt: nil, publishBranchAt: "p",
+                actor: "a")
             run.endedAt = Date(timeIntervalSince1970: 1_000_000.5)
         }
         let read = try #require(try await scratch.registry().run(made.key))

@@ -24,8 +24,14 @@ import WorktreeEngine
         let engine = try await scratch.engine()
         let workdir = try await engine.spawn(request(repository.path, materializer: .clone))
         for (kind, make, undo) in [
-            (.detachedCommits, "git checkout -q -b other; git commit -qm own --allow-empty; git checkout -q -", "git branch -D other"),
-            (.detachedCommits, "git commit -qm own --allow-empty; git tag keep; git reset -q --hard HEAD~1", "git tag -d keep"),
+            (
+                .detachedCommits, "git checkout -q -b other; git commit -qm own --allow-empty; git checkout -q -",
+                "git branch -D other"
+            ),
+            (
+                .detachedCommits, "git commit -qm own --allow-empty; git tag keep; git reset -q --hard HEAD~1",
+                "git tag -d keep"
+            ),
             (.stash, "echo x >>README.md; git stash -q", "git stash drop -q"),
             (.nestedRepository, "git init -q nested; git -C nested commit -qm x --allow-empty", "rm -rf nested"),
         ] as [(Risk.Kind, String, String)] {
@@ -46,7 +52,8 @@ import WorktreeEngine
         try await sh("git commit -qm detached --allow-empty", in: linked)
         let head = try await sh("git rev-parse HEAD", in: linked)
         let engine = try await scratch.engine()
-        let workdir = try await engine.spawn(request(repository.path, base: String(head.prefix(40)), materializer: .clone))
+        let workdir = try await engine.spawn(
+            request(repository.path, base: String(head.prefix(40)), materializer: .clone))
         #expect(try await sh("git rev-parse HEAD", in: workdir.path) == head)
     }
 }

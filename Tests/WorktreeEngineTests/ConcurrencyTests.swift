@@ -12,7 +12,8 @@ import WorktreeEngine
         let isDone = Flag()
         let workdirs = try await withThrowingTaskGroup(of: [Workdir].self) { group in
             for command in [
-                "git commit -q --allow-empty -m beside", "git -c gc.auto=1 gc --quiet", "git worktree prune --expire=now",
+                "git commit -q --allow-empty -m beside", "git -c gc.auto=1 gc --quiet",
+                "git worktree prune --expire=now",
                 "git pack-refs --all",
             ] {
                 group.addTask {
@@ -85,7 +86,8 @@ import WorktreeEngine
             for number in 1...8 {
                 group.addTask {
                     do {
-                        _ = try await engine.spawn(request(repository.path, issue: "local#\(number)", branch: .named("same")))
+                        _ = try await engine.spawn(
+                            request(repository.path, issue: "local#\(number)", branch: .named("same")))
                         return nil
                     } catch { return (error as? EngineError)?.code.rawValue ?? "\(error)" }
                 }

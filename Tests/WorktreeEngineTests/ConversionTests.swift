@@ -7,14 +7,19 @@ import WorktreeEngine
 @Suite struct ConversionTests {
     private static let texts: [TestFile] = [
         TestFile("lf.txt", "one\ntwo\n"), TestFile("crlf.txt", "one\r\ntwo\r\n"), TestFile("mixed.txt", "one\r\ntwo\n"),
-        TestFile("cr.txt", "one\rtwo\r"), TestFile("binary", "a\0b\r\nc\n"), TestFile("empty", ""), TestFile("none", "no end"),
-        TestFile("sub/lf.txt", "one\ntwo\n"), TestFile("sub/crlf.txt", "one\r\ntwo\r\n"), TestFile("run.sh", "#!/bin/sh\n", .executable),
-        TestFile("id.c", "/* $Id$ */\n"), TestFile("id-expanded.c", "/* $Id: 0123 $ */\n"), TestFile("link", "lf.txt", .link),
+        TestFile("cr.txt", "one\rtwo\r"), TestFile("binary", "a\0b\r\nc\n"), TestFile("empty", ""),
+        TestFile("none", "no end"),
+        TestFile("sub/lf.txt", "one\ntwo\n"), TestFile("sub/crlf.txt", "one\r\ntwo\r\n"),
+        TestFile("run.sh", "#!/bin/sh\n", .executable),
+        TestFile("id.c", "/* $Id$ */\n"), TestFile("id-expanded.c", "/* $Id: 0123 $ */\n"),
+        TestFile("link", "lf.txt", .link),
         TestFile("!before", "one\ntwo\n"), TestFile("z.txt", "one\ntwo\n"),
     ]
 
     /// Commits the blobs as they are, whatever the attributes would make of them.
-    private func repository(_ attributes: String?, _ scratch: Scratch, more: [TestFile] = []) async throws -> TestRepository {
+    private func repository(_ attributes: String?, _ scratch: Scratch, more: [TestFile] = []) async throws
+        -> TestRepository
+    {
         let repository = try await scratch.repository("repo", Self.texts + more)
         if let attributes {
             try write(TestFile(".gitattributes", attributes), in: repository.path)
@@ -28,9 +33,12 @@ import WorktreeEngine
     }
 
     @Test(arguments: [
-        "* text=auto\n", "* text=auto eol=crlf\n", "* text eol=crlf\n", "* text eol=lf\n", "*.txt text\n", "*.txt eol=crlf\n",
-        "* -text\n", "* binary\n", "*.c ident\n", "* ident text=auto eol=crlf\n", "* crlf\n", "* crlf=input\n", "* -crlf\n",
-        "[attr]win text eol=crlf\n*.txt win\n", "* text=auto\n*.txt binary\n", "* text=auto !eol\n*.txt eol=crlf -text\n",
+        "* text=auto\n", "* text=auto eol=crlf\n", "* text eol=crlf\n", "* text eol=lf\n", "*.txt text\n",
+        "*.txt eol=crlf\n",
+        "* -text\n", "* binary\n", "*.c ident\n", "* ident text=auto eol=crlf\n", "* crlf\n", "* crlf=input\n",
+        "* -crlf\n",
+        "[attr]win text eol=crlf\n*.txt win\n", "* text=auto\n*.txt binary\n",
+        "* text=auto !eol\n*.txt eol=crlf -text\n",
         "/lf.txt eol=crlf\nsub/ eol=crlf\nsub/** text eol=crlf\n", "* text=auto\n.gitattributes text eol=crlf\n",
         "*.txt text eol=crlf\r\n", "# comment\n*.txt text eol=crlf", "* filter=unconfigured diff=x merge=y -text\n",
         "*.txt whitespace=tab-in-indent text eol=crlf\n", "lf.tx[!x] eol=crlf\n", "* text=auto eol=lf\n",
@@ -42,7 +50,8 @@ import WorktreeEngine
 
     /// libgit2 takes the quotes for a part of the name, and applies a macro's attributes where the macro is unset.
     @Test(arguments: [
-        "\"lf.txt\" eol=crlf\n", "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n", "[attr]win text eol=crlf\n* win\nsub/* !win\n",
+        "\"lf.txt\" eol=crlf\n", "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n",
+        "[attr]win text eol=crlf\n* win\nsub/* !win\n",
         "*.txt text eol=crlf\nsub/* -binary\n",
     ])
     func `attributes that libgit2 reads wrongly are left to git`(attributes: String) async throws {
@@ -50,11 +59,14 @@ import WorktreeEngine
         try await expectEqual(repository(attributes, scratch), scratch, materializer: .git)
     }
 
-    @Test(arguments: [
-        ["core.autocrlf=true"], ["core.autocrlf=input"], ["core.autocrlf=false"], ["core.eol=crlf"], ["core.eol=lf"],
-        ["core.autocrlf=true", "core.eol=lf"], ["core.autocrlf=input", "core.eol=crlf"], ["core.safecrlf=true", "core.autocrlf=true"],
-        ["core.filemode=false"],
-    ], [nil, "* text=auto\n", "*.txt text\nsub/* eol=lf\n"])
+    @Test(
+        arguments: [
+            ["core.autocrlf=true"], ["core.autocrlf=input"], ["core.autocrlf=false"], ["core.eol=crlf"],
+            ["core.eol=lf"],
+            ["core.autocrlf=true", "core.eol=lf"], ["core.autocrlf=input", "core.eol=crlf"],
+            ["core.safecrlf=true", "core.autocrlf=true"],
+            ["core.filemode=false"],
+        ], [nil, "* text=auto\n", "*.txt text\nsub/* eol=lf\n"])
     func `configuration is applied as git applies it`(settings: [String], attributes: String?) async throws {
         let scratch = try Scratch()
         let repository = try await repository(attributes, scratch)
@@ -84,7 +96,10 @@ import WorktreeEngine
 
     @Test func `nested attribute files win over those above, also where they convert themselves`() async throws {
         let scratch = try Scratch()
-        let more = [TestFile("sub/.gitattributes", "*.txt -text\n"), TestFile("sub/in/.gitattributes", "* text eol=lf\n"), TestFile("sub/in/x.txt", "1\n2\n")]
+        let more = [
+            TestFile("sub/.gitattributes", "*.txt -text\n"), TestFile("sub/in/.gitattributes", "* text eol=lf\n"),
+            TestFile("sub/in/x.txt", "1\n2\n"),
+        ]
         try await expectEqual(repository("* text eol=crlf\n", scratch, more: more), scratch)
     }
 
@@ -101,7 +116,8 @@ import WorktreeEngine
         // A CRLF blob under `text` is modified to git as soon as it reads the content, which it does in its own worktree
         // because the index there is racy. So ours may be cleaner, never dirtier.
         let dirty = Set(try await sh("git status --porcelain", in: oracle).split(separator: "\n"))
-        #expect(Set(try await sh("git status --porcelain", in: workdir.path).split(separator: "\n")).isSubset(of: dirty))
+        #expect(
+            Set(try await sh("git status --porcelain", in: workdir.path).split(separator: "\n")).isSubset(of: dirty))
         #expect(try await git("diff-index", "--cached", "HEAD", in: workdir.path) == "")
     }
 }

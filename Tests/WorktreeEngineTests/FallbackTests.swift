@@ -24,13 +24,18 @@ import WorktreeEngine
     static let features: [Feature] = [
         Feature(name: "sha256", script: "true", reason: "objectformat", arguments: ["--object-format=sha256"]),
         Feature(name: "sparse checkout", script: "git sparse-checkout set sub", reason: "sparse"),
-        Feature(name: "sparse checkout without cone", script: "git sparse-checkout set --no-cone '/*' '!sub'", reason: "sparse"),
+        Feature(
+            name: "sparse checkout without cone", script: "git sparse-checkout set --no-cone '/*' '!sub'",
+            reason: "sparse"),
         Feature(name: "worktreeConfig", script: "git config extensions.worktreeConfig true", reason: "worktreeconfig"),
         Feature(
             name: "worktreeConfig at version 0",
-            script: "git config core.repositoryFormatVersion 0; git config extensions.worktreeConfig true; git config --worktree user.x y",
+            script:
+                "git config core.repositoryFormatVersion 0; git config extensions.worktreeConfig true; git config --worktree user.x y",
             reason: "worktreeconfig"),
-        Feature(name: "split index", script: "git config core.splitIndex true; git update-index --split-index", reason: "splitindex"),
+        Feature(
+            name: "split index", script: "git config core.splitIndex true; git update-index --split-index",
+            reason: "splitindex"),
         Feature(name: "skipHash", script: "git config index.skipHash true", reason: "skiphash"),
         Feature(name: "many files", script: "git config feature.manyFiles true", reason: "manyfiles"),
         Feature(
@@ -41,7 +46,8 @@ import WorktreeEngine
                 """, reason: "filter=up"),
         Feature(
             name: "filter driver in info/attributes",
-            script: "git config filter.up.smudge 'tr a-z A-Z'; git config filter.up.clean 'tr A-Z a-z'; echo 'README.md filter=up' >.git/info/attributes; rm README.md; git checkout README.md",
+            script:
+                "git config filter.up.smudge 'tr a-z A-Z'; git config filter.up.clean 'tr A-Z a-z'; echo 'README.md filter=up' >.git/info/attributes; rm README.md; git checkout README.md",
             reason: "filter=up"),
         Feature(
             name: "filter driver in a macro",
@@ -51,7 +57,8 @@ import WorktreeEngine
                 """, reason: "filter=up"),
         Feature(
             name: "working-tree-encoding",
-            script: "echo '*.u16 working-tree-encoding=UTF-16LE' >>.gitattributes; printf 'a\\0b\\0\\n\\0' >f.u16; git add -A; git commit -qm u",
+            script:
+                "echo '*.u16 working-tree-encoding=UTF-16LE' >>.gitattributes; printf 'a\\0b\\0\\n\\0' >f.u16; git add -A; git commit -qm u",
             reason: "working-tree-encoding"),
         Feature(
             name: "loose replace reference",
@@ -61,13 +68,19 @@ import WorktreeEngine
             name: "packed replace reference",
             script: replacing + "; git pack-refs --all",
             reason: "refs/replace"),
-        Feature(name: "grafts", script: "git commit -qm two --allow-empty; git rev-parse HEAD >.git/info/grafts", reason: "grafts"),
+        Feature(
+            name: "grafts", script: "git commit -qm two --allow-empty; git rev-parse HEAD >.git/info/grafts",
+            reason: "grafts"),
         Feature(name: "no symbolic links", script: "git config core.symlinks false", reason: "symlinks"),
-        Feature(name: "shared repository", script: "git config core.sharedRepository group", reason: "sharedRepository"),
-        Feature(name: "unknown extension at version 0", script: "git config core.repositoryFormatVersion 0; git config extensions.unheardOf x", reason: "unheardof"),
+        Feature(
+            name: "shared repository", script: "git config core.sharedRepository group", reason: "sharedRepository"),
+        Feature(
+            name: "unknown extension at version 0",
+            script: "git config core.repositoryFormatVersion 0; git config extensions.unheardOf x", reason: "unheardof"),
         Feature(
             name: "includeIf hasconfig",
-            script: "git config remote.origin.url https://example.org/x; git config 'includeIf.hasconfig:remote.*.url:https://example.org/**.path' more",
+            script:
+                "git config remote.origin.url https://example.org/x; git config 'includeIf.hasconfig:remote.*.url:https://example.org/**.path' more",
             reason: "hasconfig"),
     ]
 
@@ -84,7 +97,9 @@ import WorktreeEngine
         let repository = try await scratch.repository()
         try await git("config", "uploadpack.allowFilter", "true", in: repository.path)
         try await git("config", "uploadpack.allowAnySHA1InWant", "true", in: repository.path)
-        try await git("clone", "--quiet", "--filter=blob:none", "--no-checkout", "file://\(repository.path)", "partial", in: scratch.path)
+        try await git(
+            "clone", "--quiet", "--filter=blob:none", "--no-checkout", "file://\(repository.path)", "partial",
+            in: scratch.path)
         try await expectFallback("\(scratch.path)/partial", reason: "partial", scratch: scratch)
     }
 
@@ -99,7 +114,8 @@ import WorktreeEngine
     private func expectFallback(_ repository: String, reason: String, scratch: Scratch) async throws {
         let engine = try await scratch.engine()
         try await expectRefused(
-            request(repository, materializer: .checkout), engine, code: .unsupported, mentions: reason, repository: repository)
+            request(repository, materializer: .checkout), engine, code: .unsupported, mentions: reason,
+            repository: repository)
         let findings = try await engine.doctor(repository: repository)
         #expect(findings.contains { $0.message.contains("git process") && $0.message.contains(reason) }, "\(findings)")
         let workdir = try await engine.spawn(request(repository))
@@ -119,8 +135,11 @@ import WorktreeEngine
 func expectLifecycle(_ workdir: Workdir, _ engine: Engine, repository: String) async throws {
     try await engine.attach(workdir.run, process: getpid())
     try await engine.detach(workdir.run, outcome: .ok)
-    let tracked = try await sh("git ls-files --format='%(objectmode) %(path)' | grep '^100644.*\\.md$' | head -1 | cut -d' ' -f2", in: workdir.path)
-        .trimmingCharacters(in: .whitespacesAndNewlines)
+    let tracked = try await sh(
+        "git ls-files --format='%(objectmode) %(path)' | grep '^100644.*\\.md$' | head -1 | cut -d' ' -f2",
+        in: workdir.path
+    )
+    .trimmingCharacters(in: .whitespacesAndNewlines)
     func kinds() async throws -> Set<Risk.Kind> { Set(try await engine.planCleanup(workdir.run).risks.map(\.kind)) }
     #expect(try await kinds() == [])
     let steps: [(Set<Risk.Kind>, String, String)] = [
@@ -128,8 +147,14 @@ func expectLifecycle(_ workdir: Workdir, _ engine: Engine, repository: String) a
         ([.untracked], "mkdir 'new dir'; echo x >\"$(printf 'new dir/a\\tb')\"", "rm -r 'new dir'"),
         ([.untracked], "echo x >\"$(printf 'n\\377')\"", "rm n*"),
         ([.staged], "echo more >>\(tracked); git add \(tracked)", "git reset -q --hard"),
-        ([.hidden], "git update-index --assume-unchanged \(tracked); echo more >>\(tracked)", "git update-index --no-assume-unchanged \(tracked); git checkout -q -- \(tracked)"),
-        ([.hidden], "git update-index --skip-worktree \(tracked); echo more >>\(tracked)", "git update-index --no-skip-worktree \(tracked); git checkout -q -- \(tracked)"),
+        (
+            [.hidden], "git update-index --assume-unchanged \(tracked); echo more >>\(tracked)",
+            "git update-index --no-assume-unchanged \(tracked); git checkout -q -- \(tracked)"
+        ),
+        (
+            [.hidden], "git update-index --skip-worktree \(tracked); echo more >>\(tracked)",
+            "git update-index --no-skip-worktree \(tracked); git checkout -q -- \(tracked)"
+        ),
         ([.operation], "git bisect start >/dev/null", "git bisect reset >/dev/null 2>&1"),
         ([.detachedCommits], "git checkout -q --detach; git commit -qm own --allow-empty", "git checkout -q -"),
     ]
@@ -137,7 +162,8 @@ func expectLifecycle(_ workdir: Workdir, _ engine: Engine, repository: String) a
         try await sh(make, in: workdir.path)
         let plan = try await engine.planCleanup(workdir.run)
         // A sparse checkout takes skip-worktree back from a file that is there: the edit is then no hidden one.
-        let found = Set(plan.risks.map { $0.kind == .modified && risk == [.hidden] && make.contains("skip") ? .hidden : $0.kind })
+        let found = Set(
+            plan.risks.map { $0.kind == .modified && risk == [.hidden] && make.contains("skip") ? .hidden : $0.kind })
         #expect(found == risk, "\(make): \(plan.risks)")
         await #expect(throws: EngineError.self, "\(make)") { try await engine.cleanup(plan) }
         #expect(try await engine.run(workdir.run).state == .detached)

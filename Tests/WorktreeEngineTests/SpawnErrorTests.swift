@@ -29,7 +29,8 @@ import WorktreeEngine
         let engine = try await scratch.engine()
         _ = try await engine.spawn(request(repository.path))
         try await expectRefused(
-            request(repository.path, run: "2026-02-14-backend-0002"), engine, code: .runActive, mentions: "2026-02-14-backend-0001",
+            request(repository.path, run: "2026-02-14-backend-0002"), engine, code: .runActive,
+            mentions: "2026-02-14-backend-0001",
             repository: repository.path)
     }
 
@@ -45,7 +46,8 @@ import WorktreeEngine
         case "file": try "mine".write(toFile: path, atomically: false, encoding: .utf8)
         default: try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "/nowhere/at/all")
         }
-        try await expectRefused(request(repository.path), engine, code: .pathTaken, mentions: path, repository: repository.path)
+        try await expectRefused(
+            request(repository.path), engine, code: .pathTaken, mentions: path, repository: repository.path)
         var value = stat()
         #expect(lstat(path, &value) == 0)
     }
@@ -59,29 +61,37 @@ import WorktreeEngine
         let engine = try await scratch.engine()
         for name in ["a/b", "a", "a/b/c", "c", "c/d", "main", "main/x", "run"] {
             try await expectRefused(
-                request(repository.path, branch: .named(name)), engine, code: .branchTaken, mentions: name, repository: repository.path)
+                request(repository.path, branch: .named(name)), engine, code: .branchTaken, mentions: name,
+                repository: repository.path)
         }
         _ = try await engine.spawn(request(repository.path, branch: .named("a/c")))
     }
 
-    @Test(arguments: ["", " ", "-x", "a b", "a..b", "a.lock", "/a", "a/", "a//b", ".a", "a\nb", "a~b", "a^b", "a:b", "a?b", "a*b", "a[b", "a\\b", "a@{b", "@{-1}", "a.", "\u{7F}"])
+    @Test(arguments: [
+        "", " ", "-x", "a b", "a..b", "a.lock", "/a", "a/", "a//b", ".a", "a\nb", "a~b", "a^b", "a:b", "a?b", "a*b",
+        "a[b", "a\\b", "a@{b", "@{-1}", "a.", "\u{7F}",
+    ])
     func `an invalid branch`(name: String) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])
         let engine = try await scratch.engine()
-        try await expectRefused(request(repository.path, branch: .named(name)), engine, code: .invalidInput, repository: repository.path)
+        try await expectRefused(
+            request(repository.path, branch: .named(name)), engine, code: .invalidInput, repository: repository.path)
     }
 
-    @Test(arguments: [
-        "nowhere", "-x", "--all", "--output=/tmp/x", "", " ", "HEAD~99", "0123456789012345678901234567890123456789", "HEAD:README.md",
-        "HEAD^{tree}", "a..b", "HEAD..main", "refs/heads/", "@{u}", "main@{99}", "\n",
-    ], [false, true])
+    @Test(
+        arguments: [
+            "nowhere", "-x", "--all", "--output=/tmp/x", "", " ", "HEAD~99", "0123456789012345678901234567890123456789",
+            "HEAD:README.md",
+            "HEAD^{tree}", "a..b", "HEAD..main", "refs/heads/", "@{u}", "main@{99}", "\n",
+        ], [false, true])
     func `a base that names no commit`(revision: String, byGit: Bool) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("README.md")])
         if byGit { try await git("config", "extensions.worktreeConfig", "true", in: repository.path) }
         let engine = try await scratch.engine()
-        try await expectRefused(request(repository.path, base: revision), engine, code: .unknownBase, repository: repository.path)
+        try await expectRefused(
+            request(repository.path, base: revision), engine, code: .unknownBase, repository: repository.path)
     }
 
     @Test(arguments: [false, true])
@@ -100,12 +110,18 @@ import WorktreeEngine
         let engine = try await scratch.engine()
         let repository = try await scratch.repository("repo", [TestFile("file")])
         try FileManager.default.createDirectory(atPath: "\(scratch.path)/plain/.git", withIntermediateDirectories: true)
-        for path in ["", "\(scratch.path)/nowhere", "\(scratch.path)/plain", "/", "\(scratch.path)/plain/.git", "/dev/null"] {
+        for path in [
+            "", "\(scratch.path)/nowhere", "\(scratch.path)/plain", "/", "\(scratch.path)/plain/.git", "/dev/null",
+        ] {
             try await expectRefused(request(path), engine, code: .noRepository, repository: repository.path)
         }
     }
 
-    @Test(arguments: [("bad", "r", nil), ("local#1", "", nil), ("local#1", "x", nil), ("local#1", "2026-01-01-qa-1", "backend"), ("local#1", "x", "-r")] as [(String, String, String?)])
+    @Test(
+        arguments: [
+            ("bad", "r", nil), ("local#1", "", nil), ("local#1", "x", nil), ("local#1", "2026-01-01-qa-1", "backend"),
+            ("local#1", "x", "-r"),
+        ] as [(String, String, String?)])
     func `names that are not valid`(issue: String, run: String, role: String?) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])
@@ -120,7 +136,8 @@ import WorktreeEngine
         let repository = try await scratch.repository("repo", [TestFile("f")])
         try FileManager.default.createDirectory(atPath: "\(repository.path)/roots", withIntermediateDirectories: true)
         let inside = try await scratch.engine { $0.roots = ["\(repository.path)/roots"] }
-        try await expectRefused(request(repository.path), inside, code: .pathNested, mentions: repository.path, repository: repository.path)
+        try await expectRefused(
+            request(repository.path), inside, code: .pathNested, mentions: repository.path, repository: repository.path)
         #expect(try await git("status", "--porcelain", in: repository.path) == "")
         let missing = try await scratch.engine { $0.roots = ["\(scratch.path)/missing"] }
         try await expectRefused(request(repository.path), missing, code: .root, repository: repository.path)
@@ -135,10 +152,12 @@ import WorktreeEngine
         try await expectRefused(request(repository.path), full, code: .disk, repository: repository.path)
         let engine = try await scratch.engine { $0.limits = Limits(perRepository: 2, perRole: 1) }
         _ = try await engine.spawn(request(repository.path))
-        try await expectRefused(request(repository.path, issue: "local#2"), engine, code: .limit, repository: repository.path)
+        try await expectRefused(
+            request(repository.path, issue: "local#2"), engine, code: .limit, repository: repository.path)
         _ = try await engine.spawn(request(repository.path, issue: "local#2", run: "2026-01-01-qa-1"))
         try await expectRefused(
-            request(repository.path, issue: "local#3", run: "2026-01-01-docs-1"), engine, code: .limit, repository: repository.path)
+            request(repository.path, issue: "local#3", run: "2026-01-01-docs-1"), engine, code: .limit,
+            repository: repository.path)
     }
 
     @Test func `a missing blob in the middle of the tree`() async throws {
@@ -146,7 +165,8 @@ import WorktreeEngine
         let repository = try await scratch.repository()
         try await sh("rm -f .git/objects/$(git rev-parse HEAD:sub/data.dat | sed 's,^..,&/,')", in: repository.path)
         let engine = try await scratch.engine()
-        try await expectRefused(request(repository.path), engine, code: .git, mentions: "sub/data.dat", repository: repository.path)
+        try await expectRefused(
+            request(repository.path), engine, code: .git, mentions: "sub/data.dat", repository: repository.path)
     }
 
     @Test func `a tree with a path that git refuses`() async throws {

@@ -49,7 +49,9 @@ import WorktreeEngine
         let scratch = try Scratch()
         let inner = try await scratch.repository("inner", [TestFile("inner-file")])
         let repository = try await scratch.repository()
-        try await sh("git -c protocol.file.allow=always submodule --quiet add ../inner mods/one; git commit -qm sub", in: repository.path)
+        try await sh(
+            "git -c protocol.file.allow=always submodule --quiet add ../inner mods/one; git commit -qm sub",
+            in: repository.path)
         let workdir = try await expectEqualsGit(repository.path, scratch: scratch)
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(workdir.path)/mods/one").isEmpty)
         #expect(FileManager.default.fileExists(atPath: "\(workdir.path)/.gitmodules"))
@@ -98,9 +100,12 @@ import WorktreeEngine
     @Test func `a symbolic link to the repository, and .git itself`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()
-        try FileManager.default.createSymbolicLink(atPath: "\(scratch.path)/alias", withDestinationPath: repository.path)
+        try FileManager.default.createSymbolicLink(
+            atPath: "\(scratch.path)/alias", withDestinationPath: repository.path)
         let engine = try await scratch.engine()
-        for (number, path) in ["\(scratch.path)/alias", "\(repository.path)/.git", "\(repository.path)/./sub/.."].enumerated() {
+        for (number, path) in ["\(scratch.path)/alias", "\(repository.path)/.git", "\(repository.path)/./sub/.."]
+            .enumerated()
+        {
             let workdir = try await engine.spawn(request(path, issue: "local#\(number + 1)"))
             #expect(try await engine.run(workdir.run).repo == repository.path)
         }
@@ -108,7 +113,8 @@ import WorktreeEngine
 
     @Test func `a repository with core.worktree and one with a separate git directory`() async throws {
         let scratch = try Scratch()
-        let repository = try await scratch.repository("sep", TestFile.assorted, arguments: ["--separate-git-dir=\(scratch.path)/sep.git"])
+        let repository = try await scratch.repository(
+            "sep", TestFile.assorted, arguments: ["--separate-git-dir=\(scratch.path)/sep.git"])
         try await expectEqualsGit(repository.path, scratch: scratch)
     }
 
@@ -133,8 +139,10 @@ import WorktreeEngine
         let remote = try await upstream.head()
         let engine = try await scratch.engine()
         let cases = [
-            ("light", first), ("annotated", first), ("onto", first), ("side", first), ("refs/heads/side", first), ("HEAD~1", first),
-            ("HEAD^", first), (first, first), (String(first.prefix(10)), first), ("main", second), ("origin/main", remote),
+            ("light", first), ("annotated", first), ("onto", first), ("side", first), ("refs/heads/side", first),
+            ("HEAD~1", first),
+            ("HEAD^", first), (first, first), (String(first.prefix(10)), first), ("main", second),
+            ("origin/main", remote),
             ("HEAD@{0}", second), (":/second", second), ("annotated^{commit}", first), ("@", second),
         ]
         for (number, (revision, commit)) in cases.enumerated() {
@@ -150,8 +158,12 @@ import WorktreeEngine
         let repository = try await scratch.repository()
         let engine = try await scratch.engine()
         let first = try await engine.spawn(request(repository.path))
-        #expect(try await git("symbolic-ref", "HEAD", in: first.path) == "refs/heads/run/local#1/2026-02-14-backend-0001\n")
-        let second = try await engine.spawn(request(repository.path, issue: "local#2", branch: .named("topic/ünï code".replacingOccurrences(of: " ", with: "-"))))
+        #expect(
+            try await git("symbolic-ref", "HEAD", in: first.path) == "refs/heads/run/local#1/2026-02-14-backend-0001\n")
+        let second = try await engine.spawn(
+            request(
+                repository.path, issue: "local#2",
+                branch: .named("topic/ünï code".replacingOccurrences(of: " ", with: "-"))))
         #expect(try await git("symbolic-ref", "HEAD", in: second.path) == "refs/heads/topic/ünï-code\n")
         let third = try await engine.spawn(request(repository.path, issue: "local#3", branch: .detached))
         #expect(third.branch == nil)

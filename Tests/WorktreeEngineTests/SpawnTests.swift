@@ -33,7 +33,10 @@ import WorktreeEngine
         #expect(report.run.state == .removed)
         #expect(await engine.finishTrash() == 0)
         #expect(!FileManager.default.fileExists(atPath: workdir.path))
-        #expect(try await git("worktree", "list", "--porcelain", in: repository.path).split(separator: "\n").filter { $0.hasPrefix("worktree") }.count == 1)
+        #expect(
+            try await git("worktree", "list", "--porcelain", in: repository.path).split(separator: "\n").filter {
+                $0.hasPrefix("worktree")
+            }.count == 1)
         #expect(try await git("branch", "--list", "run/*", in: repository.path) == "")
     }
 }

@@ -52,9 +52,13 @@ struct Footprint: Equatable {
     init(_ repository: String, _ engine: Engine) async throws {
         worktrees = try await run(["git", "worktree", "list", "--porcelain"], in: repository, expecting: nil)
         references = try await run(["git", "for-each-ref"], in: repository, expecting: nil)
-        let commonDir = try await run(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], in: repository, expecting: nil)
-            .trimmingCharacters(in: .whitespacesAndNewlines)
-        func names(_ path: String) -> [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
+        let commonDir = try await run(
+            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], in: repository, expecting: nil
+        )
+        .trimmingCharacters(in: .whitespacesAndNewlines)
+        func names(_ path: String) -> [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+        }
         entries = names("\(commonDir)/worktrees") + names("\(commonDir)/wtengine")
         let root = engine.configuration.roots.first ?? "\(engine.configuration.state)/workdirs"
         stage = names("\(root)/.wtengine/stage") + names("\(root)/.wtengine/trash")

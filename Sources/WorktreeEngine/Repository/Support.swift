@@ -114,7 +114,9 @@ public struct Support: Hashable, Sendable {
         for (source, text) in lines {
             let line = text.drop { $0 == " " || $0 == "\t" }
             if !line.hasPrefix("#") {
-                if line.hasPrefix("\"") { reasons.append("\(source.name): a quoted pattern, which libgit2 does not match") }
+                if line.hasPrefix("\"") {
+                    reasons.append("\(source.name): a quoted pattern, which libgit2 does not match")
+                }
                 for word in line.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
                     if unsets.contains(String(word)) {
                         reasons.append("\(source.name): \(word) unsets a macro, which libgit2 applies")

@@ -85,7 +85,7 @@ extension Engine {
             name = configuration.branchTemplate.replacing("{issue}", with: key.issue.description)
                 .replacing("{run}", with: key.run.description).replacing("{role}", with: role.description)
         }
-        guard !name.isEmpty, !name.hasPrefix("-"), Repository.isValidReference("refs/heads/\(name)") else {
+        guard !name.hasPrefix("-"), Repository.isValidReference("refs/heads/\(name)") else {
             throw EngineError(
                 .invalidInput, .retry,
                 "\(name.debugDescription) is not a valid branch name (man git-check-ref-format). Give another with --branch, "
