@@ -28,7 +28,12 @@ public final class Registry: Sendable {
                 if try migrator.hasBeenSuperseded(db) { throw RegistryError.newer(path: path) }
                 return try migrator.hasCompletedMigrations(db)
             }
-            if !isCurrent { try migrator.migrate(pool) }
+            if !isCurrent {
+                do { try migrator.migrate(pool) } catch {
+                    // Another process that opened the same new file was faster; what it made is what is wanted.
+                    guard try pool.read(migrator.hasCompletedMigrations) else { throw error }
+                }
+            }
             return pool
         }
     }
