@@ -22,7 +22,8 @@ extension Repository {
             }
             for (name, isDirectory) in entries where !name.elementsEqual(".git".utf8) {
                 let path = directory + name
-                if git_index_find(nil, index, cString(path)) == 0 { continue }
+                // A directory in the place of a tracked file is walked; one in that of a submodule is the submodule's.
+                if let mode = trackedMode(path, index), !isDirectory || mode == 0o160000 { continue }
                 let isIgnored = rules.ignores(path[...], isDirectory: isDirectory)
                 let listed = isDirectory ? path + [UInt8(ascii: "/")] : path
                 if isDirectory {
@@ -56,6 +57,13 @@ extension Repository {
 }
 
 private func cString(_ bytes: [UInt8]) -> [CChar] { (bytes + [0]).map { CChar(bitPattern: $0) } }
+
+/// The mode of an index entry; nil when there is none.
+private func trackedMode(_ path: [UInt8], _ index: OpaquePointer?) -> UInt32? {
+    var position = 0
+    guard git_index_find(&position, index, cString(path)) == 0 else { return nil }
+    return git_index_get_byindex(index, position)?.pointee.mode
+}
 
 private func isRepository(_ directory: [UInt8]) -> Bool {
     var value = stat()

@@ -112,6 +112,8 @@ extension Engine {
                     }
                 }
             }
+            // The references of a clone go with it.
+            if run.materializer == .clone, intent.deleteBranchAt != nil { deletedBranch = run.branch }
             let removed = try await registry.transition(
                 run.key, from: [.cleaning], to: .removed, action: "cleanup.done",
                 detail: intent.discard ? "work at risk was discarded on request of \(intent.actor)" : nil

@@ -164,8 +164,8 @@ struct Directory: ~Copyable {
 
     /// Replaces a file by one rename, so that a reader sees the old or the new content.
     func replace(_ name: String, _ text: String) throws(SystemError) {
-        let temporary = "\(name).wtengine-\(getpid())"
-        _ = unlinkat(descriptor, temporary, 0)
+        // Unique, since two engines may write the same file at once. Killed here, it leaves a file that nothing reads.
+        let temporary = "\(name).wtengine-\(randomHex(8))"
         try create(temporary, text, sync: true)
         try system("renameat", describe(name)) { renameat(descriptor, temporary, descriptor, name) }
     }

@@ -115,11 +115,11 @@ public struct Support: Hashable, Sendable {
             let line = text.drop { $0 == " " || $0 == "\t" }
             if !line.hasPrefix("#") {
                 if line.hasPrefix("\"") {
-                    reasons.append("\(source.name): a quoted pattern, which libgit2 does not match")
+                    attributes.reasons.append("\(source.name): a quoted pattern, which libgit2 does not match")
                 }
                 for word in line.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
                     if unsets.contains(String(word)) {
-                        reasons.append("\(source.name): \(word) unsets a macro, which libgit2 applies")
+                        attributes.reasons.append("\(source.name): \(word) unsets a macro, which libgit2 applies")
                     }
                     if word.hasPrefix("filter="), drivers.contains(String(word.dropFirst("filter=".count))) {
                         attributes.reasons.append("\(source.name): \(word) with a configured program")
