@@ -38,7 +38,9 @@ public struct FlatTree: Sendable {
 
     /// Gives a path as a C string.
     public func withPath<T>(_ entry: Entry, _ body: (UnsafePointer<CChar>) -> T) -> T {
-        bytes.withUnsafeBytes { body($0.baseAddress!.advanced(by: entry.pathStart).assumingMemoryBound(to: CChar.self)) }
+        bytes.withUnsafeBytes {
+            body($0.baseAddress!.advanced(by: entry.pathStart).assumingMemoryBound(to: CChar.self))
+        }
     }
 
     /// A path as a C string of its own.
@@ -121,7 +123,9 @@ private struct RawTreeEntry {
     init?(_ content: [UInt8], at offset: inout Int) {
         var mode: UInt32 = 0
         while offset < content.count, content[offset] != UInt8(ascii: " ") {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "7")).contains(content[offset]), mode < 0o1000000 else { return nil }
+            guard (UInt8(ascii: "0")...UInt8(ascii: "7")).contains(content[offset]), mode < 0o1000000 else {
+                return nil
+            }
             mode = mode << 3 | UInt32(content[offset] - UInt8(ascii: "0"))
             offset += 1
         }
@@ -147,7 +151,9 @@ private struct RawTreeEntry {
 private func isRefused(_ name: ArraySlice<UInt8>, isSymlink: Bool) -> Bool {
     if name.contains(UInt8(ascii: "/")) { return true }
     return name.split(separator: UInt8(ascii: "\\"), omittingEmptySubsequences: false).contains { part in
-        guard let first = part.first, first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else { return false }
+        guard let first = part.first, first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else {
+            return false
+        }
         let text = String(decoding: part, as: UTF8.self).lowercased()
         if part.count == name.count, text == "." || text == ".." { return true }
         if isFile(text, ".git") || isFile(text, "git~1") { return true }

@@ -49,10 +49,12 @@ public struct ObjectID: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The same object.
     public static func == (a: ObjectID, b: ObjectID) -> Bool {
         withUnsafePointer(to: a.raw) { a in withUnsafePointer(to: b.raw) { git_oid_equal(a, $0) == 1 } }
     }
 
+    /// Hashes the bytes.
     public func hash(into hasher: inout Hasher) {
         withUnsafeBytes(of: raw.id) { hasher.combine(bytes: $0) }
     }

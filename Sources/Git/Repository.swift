@@ -110,7 +110,8 @@ public struct Repository: ~Copyable {
                 &filters, pointer, blob, path, GIT_FILTER_TO_WORKTREE, GIT_FILTER_DEFAULT.rawValue),
             "git_filter_list_load")
         guard filters != nil else {
-            return try body(UnsafeRawBufferPointer(start: git_blob_rawcontent(blob), count: Int(git_blob_rawsize(blob))))
+            return try body(
+                UnsafeRawBufferPointer(start: git_blob_rawcontent(blob), count: Int(git_blob_rawsize(blob))))
         }
         defer { git_filter_list_free(filters) }
         var out = git_buf()

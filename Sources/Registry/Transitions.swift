@@ -109,7 +109,8 @@ extension Registry {
             var run = try Self.require(db, key)
             if reporting, run.superseded {
                 throw RegistryError.stale(
-                    run, successor: try Self.activeRun(db, run, besides: run.id)?.key.run.description ?? run.supersededBy)
+                    run,
+                    successor: try Self.activeRun(db, run, besides: run.id)?.key.run.description ?? run.supersededBy)
             }
             let before = run.state
             guard states.contains(before), before == state || before.successors.contains(state) else {
@@ -193,7 +194,8 @@ extension Registry {
         if let limit = limits.perRole {
             // A run that is being switched out makes room for its successor.
             let count = try Int.fetchOne(
-                db, sql: """
+                db,
+                sql: """
                     SELECT count(*) FROM runs WHERE common_dir = ? AND role = ? AND (active = 1 OR state = 'creating')
                     AND NOT (issue = ? AND active = 1)
                     """, arguments: [run.commonDir, run.role.description, run.key.issue.description])

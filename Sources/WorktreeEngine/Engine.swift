@@ -1,10 +1,11 @@
 import Dispatch
-public import struct Foundation.Date
 import Git
 import Glibc
 public import Logging
 public import Registry
 import Synchronization
+
+public import struct Foundation.Date
 
 /// Gives every run of an agent a clean workdir of its own, and takes it back without losing work.
 ///
@@ -40,7 +41,8 @@ public final class Engine: Sendable {
             var configuration = configuration
             configuration.state = try prepareState(configuration.state)
             for root in configuration.roots where !root.hasPrefix("/") {
-                throw EngineError(.configuration, .needsHuman, "the root \(root.debugDescription) is not an absolute path.")
+                throw EngineError(
+                    .configuration, .needsHuman, "the root \(root.debugDescription) is not an absolute path.")
             }
             let actor = configuration.actor ?? defaultActor
             let path = configuration.registryPath
@@ -163,7 +165,8 @@ public final class Engine: Sendable {
 
     private static func prepareState(_ path: String) throws -> String {
         guard path.hasPrefix("/") else {
-            throw EngineError(.configuration, .needsHuman, "the state directory \(path.debugDescription) is not an absolute path.")
+            throw EngineError(
+                .configuration, .needsHuman, "the state directory \(path.debugDescription) is not an absolute path.")
         }
         try makeDirectories(path)
         guard let real = realPath(path) else {

@@ -128,10 +128,12 @@ extension EngineError {
     private static func system(_ error: SystemError, _ context: String) -> EngineError {
         switch error.errno {
         case .noSpace, Errno(rawValue: 122):  // EDQUOT
-            EngineError(.disk, .blocked, "\(context): no space is left (\(error)). Free space, then try again.", cause: error)
+            EngineError(
+                .disk, .blocked, "\(context): no space is left (\(error)). Free space, then try again.", cause: error)
         case .permissionDenied, .notPermitted, .readOnlyFileSystem:
             EngineError(
-                .system, .needsHuman, "\(context): \(error). Give this user the right to it, then try again.", cause: error)
+                .system, .needsHuman, "\(context): \(error). Give this user the right to it, then try again.",
+                cause: error)
         default: EngineError(.system, .retry, "\(context): \(error)", cause: error)
         }
     }
@@ -168,7 +170,8 @@ extension EngineError {
         case .creationInProgress(let run):
             EngineError(
                 .inProgress, .blocked,
-                "run \(run.key) is being created. Wait for it; if its process died, run `wtengine recover`.", cause: error)
+                "run \(run.key) is being created. Wait for it; if its process died, run `wtengine recover`.",
+                cause: error)
         case .pathTaken(let path, let key):
             EngineError(.pathTaken, .blocked, "\(path) belongs to run \(key). Take another run id.", cause: error)
         case .limitReached(let what, let limit):
@@ -206,11 +209,15 @@ extension EngineError {
                     + "name another with --state.", cause: error)
         case .busy(let path):
             EngineError(
-                .locked, .blocked, "the registry \(path) was locked by other processes for 10 s. Try again.", cause: error)
+                .locked, .blocked, "the registry \(path) was locked by other processes for 10 s. Try again.",
+                cause: error)
         case .full(let path):
-            EngineError(.disk, .blocked, "no space is left for the registry \(path). Free space, then try again.", cause: error)
+            EngineError(
+                .disk, .blocked, "no space is left for the registry \(path). Free space, then try again.", cause: error)
         case .database(let path, let detail):
-            EngineError(.registry, .needsHuman, "the registry \(path) failed: \(detail). `wtengine doctor` tells more.", cause: error)
+            EngineError(
+                .registry, .needsHuman, "the registry \(path) failed: \(detail). `wtengine doctor` tells more.",
+                cause: error)
         }
     }
 }

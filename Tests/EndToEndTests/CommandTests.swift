@@ -49,7 +49,9 @@ private let run2 = "2026-02-14-backend-0002"
         #expect(blocked.status == 3)
         #expect(blocked.message.contains(run1))
         _ = try await tool.spawn(repository, issue: "local#1", run: run2, more: ["--switch"])
-        for command in [["attach", "local#1", run1, "--pid", "\(getpid())"], ["detach", "local#1", run1, "--outcome", "ok"]] {
+        for command in [
+            ["attach", "local#1", run1, "--pid", "\(getpid())"], ["detach", "local#1", run1, "--outcome", "ok"],
+        ] {
             let late = try await tool.run(command)
             #expect(late.status == 2)
             #expect(late.message.contains(run2))

@@ -1,7 +1,5 @@
 import Foundation
 import Glibc
-
-
 import Subprocess
 import SystemPackage
 public import WorktreeEngine
@@ -77,7 +75,8 @@ public func run(
     _ command: [String], in directory: String, expecting status: Int32? = 0, environment: [String: String] = [:]
 ) async throws -> String {
     var variables: [Subprocess.Environment.Key: String?] = [
-        "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "t@example.org",
+        "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "Test",
+        "GIT_AUTHOR_EMAIL": "t@example.org",
         "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "t@example.org", "LC_ALL": "C",
     ]
     for (name, value) in environment { variables[.init(stringLiteral: name)] = value }
@@ -88,7 +87,8 @@ public func run(
     let output = String(decoding: result.standardOutput, as: UTF8.self)
     if let status, result.terminationStatus != .exited(status) {
         throw CommandError(
-            description: "\(command.joined(separator: " ")): \(result.terminationStatus)\n\(output)\(result.standardError)")
+            description:
+                "\(command.joined(separator: " ")): \(result.terminationStatus)\n\(output)\(result.standardError)")
     }
     return output
 }

@@ -29,7 +29,8 @@ public struct TestFile: Sendable {
 
     /// One of everything that a checkout may get wrong.
     public static let assorted: [TestFile] = [
-        TestFile(".gitattributes", "*.bat text eol=crlf\n*.txt text\n*.bin -text\n*.id ident\nsub/*.dat text eol=crlf\n"),
+        TestFile(
+            ".gitattributes", "*.bat text eol=crlf\n*.txt text\n*.bin -text\n*.id ident\nsub/*.dat text eol=crlf\n"),
         TestFile(".gitignore", "*.log\nbuild/\n"),
         TestFile("!first", "sorts before .gitattributes\n"),
         TestFile("-dash.bat", "echo\n"),
@@ -117,7 +118,8 @@ public func snapshot(_ directory: String) throws -> [String: String] {
 }
 
 /// What git itself makes of a commit: a worktree in the scratch directory, removed again.
-public func gitsOwnCheckout(of commit: String, in repository: String, scratch: Scratch) async throws -> [String: String] {
+public func gitsOwnCheckout(of commit: String, in repository: String, scratch: Scratch) async throws -> [String: String]
+{
     let path = "\(scratch.path)/oracle-\(UUID().uuidString)"
     try await git("worktree", "add", "--quiet", "--detach", path, commit, in: repository)
     let result = try snapshot(path)

@@ -43,7 +43,8 @@ extension Engine {
         let refusal: EngineError? =
             if let reason = run.lockReason {
                 EngineError(
-                    .keepLocked, .blocked, "run \(run.key) is locked: \(reason). `wtengine unlock \(run.key)` allows its cleanup.")
+                    .keepLocked, .blocked,
+                    "run \(run.key) is locked: \(reason). `wtengine unlock \(run.key)` allows its cleanup.")
             } else if let process = plan.processes.first {
                 EngineError.inUse(run, process, more: plan.processes.count - 1)
             } else if !plan.risks.isEmpty, !discard {
@@ -67,7 +68,8 @@ extension Engine {
             if !intent.isChecked {
                 try await recheck(run, intent, workdir: isMissing ? nil : root.trashPath(run))
                 try await registry.transition(
-                    run.key, from: [.cleaning], to: .cleaning, action: "cleanup.checked", detail: "nothing changed since the plan"
+                    run.key, from: [.cleaning], to: .cleaning, action: "cleanup.checked",
+                    detail: "nothing changed since the plan"
                 ) { $0.removal?.isChecked = true }
             }
             if run.materializer == .clone, !isMissing, let tip = intent.publishBranchAt, let branch = run.branch {
@@ -145,7 +147,8 @@ extension Engine {
             }
         } catch {
             logger.error("putting a workdir back failed", metadata: ["run": "\(run.key)", "error": "\(error)"])
-            let reason = "its cleanup failed (\(failure.message)) and moving it back from \(root.trashPath(run)) failed: \(error)"
+            let reason =
+                "its cleanup failed (\(failure.message)) and moving it back from \(root.trashPath(run)) failed: \(error)"
             try await registry.transition(
                 run.key, from: [.cleaning], to: .quarantined, action: "quarantined", detail: reason
             ) { run in
@@ -165,7 +168,10 @@ extension Engine {
         }
         try await git.require(
             in: run.commonDir,
-            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", clone, "refs/heads/\(branch):refs/heads/\(branch)"])
+            [
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", clone,
+                "refs/heads/\(branch):refs/heads/\(branch)",
+            ])
         guard try await target(of: "refs/heads/\(branch)", in: run.commonDir) == tip else {
             throw EngineError(
                 .git, .needsHuman, "branch \(branch) did not arrive in \(run.repo) as \(tip); nothing was removed.")
@@ -245,7 +251,8 @@ enum Trash {
 
     /// The directory of an issue goes with its last workdir; one that is not empty stays.
     static func removeEmptyParent(_ run: Run, root: Root) {
-        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/"), let top = try? root.open()
+        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/"),
+            let top = try? root.open()
         else { return }
         _ = unlinkat(top.descriptor, String(relative[..<slash]), AT_REMOVEDIR)
     }

@@ -28,7 +28,9 @@ extension Engine {
             let isMissing = try await blocking {
                 do {
                     let workdir = try root.open().openBeneath(relative)
-                    if let mismatch = AdminEntry.mismatch(run, workdir: workdir) { throw EngineError.mismatch(run, mismatch) }
+                    if let mismatch = AdminEntry.mismatch(run, workdir: workdir) {
+                        throw EngineError.mismatch(run, mismatch)
+                    }
                     return false
                 } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
                     return true
@@ -121,7 +123,8 @@ extension Engine {
         }
         for path in state.editedHidden {
             let name = String(decoding: path, as: UTF8.self)
-            risks.append(Risk(kind: .hidden, path: name, detail: "edited, and hidden by assume-unchanged or skip-worktree"))
+            risks.append(
+                Risk(kind: .hidden, path: name, detail: "edited, and hidden by assume-unchanged or skip-worktree"))
         }
         return (risks, ignored)
     }
@@ -171,7 +174,9 @@ extension Engine {
         var found: [(String, String)] = []
         var pending = ["refs/worktree", "refs/bisect", "refs/rewritten"]
         while let path = pending.popLast() {
-            guard let directory = try? Directory("\(gitDir)/\(path)"), let entries = try? directory.entries() else { continue }
+            guard let directory = try? Directory("\(gitDir)/\(path)"), let entries = try? directory.entries() else {
+                continue
+            }
             for entry in entries {
                 if entry.type == UInt8(DT_DIR) { pending.append("\(path)/\(entry.name)") }
                 if let text = try? directory.read(entry.name), text.count >= 40, !text.hasPrefix("ref:") {
@@ -205,7 +210,9 @@ extension Engine {
             } else if !isSubmodule, reason != nil || !isIgnored {
                 // git itself lists it as untracked, whatever is in it.
                 risks.append(
-                    Risk(kind: .nestedRepository, path: repository.path, detail: reason ?? "a repository that git does not track"))
+                    Risk(
+                        kind: .nestedRepository, path: repository.path,
+                        detail: reason ?? "a repository that git does not track"))
             }
         }
         return risks

@@ -56,7 +56,8 @@ struct Root: Sendable {
         if let owner, access(owner, F_OK) == 0 {
             throw EngineError(
                 .root, .blocked,
-                "the root \(path) belongs to the registry \(owner). Use its state directory, or name another root for this one.")
+                "the root \(path) belongs to the registry \(owner). Use its state directory, or name another root for this one."
+            )
         }
         try own.replace("owner", registry.path + "\n")
     }

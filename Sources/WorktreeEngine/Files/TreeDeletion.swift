@@ -35,7 +35,8 @@ enum TreeDeletion {
             }
             guard let directory = try openUnlessGone(next, in: parent) else { continue }
             guard try directory.identity().device == device, linux_is_mount_root(directory.descriptor) == 0 else {
-                throw SystemError(call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
+                throw SystemError(
+                    call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
             var moved = false
             for entry in try directory.rawEntries().map(\.name) {

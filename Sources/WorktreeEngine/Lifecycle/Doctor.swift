@@ -35,7 +35,8 @@ extension Engine {
         } catch {
             findings.append(
                 Finding(
-                    level: .warning, message: "git cannot be run, so repositories that libgit2 cannot serve are refused",
+                    level: .warning,
+                    message: "git cannot be run, so repositories that libgit2 cannot serve are refused",
                     remedy: "install git 2.36 or later"))
         }
         return findings
@@ -65,7 +66,8 @@ extension Engine {
                             remedy: "name another root in config.toml"))
                 }
                 if let problem = Self.missingAbility(root) {
-                    findings.append(Finding(level: .error, message: problem, remedy: "use another filesystem for the root"))
+                    findings.append(
+                        Finding(level: .error, message: problem, remedy: "use another filesystem for the root"))
                 }
             } catch {
                 let error = EngineError.wrap(error, "root \(path)")
@@ -111,18 +113,21 @@ extension Engine {
             }
             lease.release()
             return Finding(
-                level: .error, message: "run \(run.key) was left \(run.state.rawValue) by a crash", remedy: "wtengine recover")
+                level: .error, message: "run \(run.key) was left \(run.state.rawValue) by a crash",
+                remedy: "wtengine recover")
         case .quarantined:
             return Finding(
                 level: .warning, message: "run \(run.key) needs a person: \(run.reason ?? "no reason recorded")",
                 remedy: "look at \(run.path), then: wtengine cleanup \(run.key)")
         case .ready, .attached, .detached:
             if access(run.path, F_OK) != 0 {
-                return Finding(level: .warning, message: "\(run.path) of run \(run.key) is gone", remedy: "wtengine prune")
+                return Finding(
+                    level: .warning, message: "\(run.path) of run \(run.key) is gone", remedy: "wtengine prune")
             }
             if run.state == .attached, !run.superseded, let worker = run.worker, !ProcessTable.isAlive(worker) {
                 return Finding(
-                    level: .warning, message: "the worker of run \(run.key) (pid \(worker.pid)) has gone without a report",
+                    level: .warning,
+                    message: "the worker of run \(run.key) (pid \(worker.pid)) has gone without a report",
                     remedy: "wtengine detach \(run.key) --outcome fail")
             }
             return nil
@@ -138,12 +143,14 @@ extension Engine {
             guard let entries = try? Directory("\(commonDir)/worktrees").entries() else { continue }
             for entry in entries where !known.contains(entry.name) {
                 guard let directory = try? Directory("\(commonDir)/worktrees/\(entry.name)"),
-                    let record = RunRecord(in: directory), isInside(record.root, configuration.state)
+                    let record = RunRecord(in: directory),
+                    isInside(record.root, configuration.state)
                         || configuration.roots.contains(record.root)
                 else { continue }
                 findings.append(
                     Finding(
-                        level: .warning, message: "\(record.path) (run \(record.issue) \(record.run)) is not in the registry",
+                        level: .warning,
+                        message: "\(record.path) (run \(record.issue) \(record.run)) is not in the registry",
                         remedy: "wtengine recover --rebuild"))
             }
         }
@@ -160,7 +167,9 @@ extension Engine {
         if access(target.location.commonDir, W_OK) != 0 {
             return [Finding(level: .info, message: "\(name): cannot be written, so runs get a clone", remedy: nil)]
         }
-        if target.support.isNative { return [Finding(level: .info, message: "\(name): served in process", remedy: nil)] }
+        if target.support.isNative {
+            return [Finding(level: .info, message: "\(name): served in process", remedy: nil)]
+        }
         return target.support.reasons.map {
             Finding(level: .info, message: "\(name): served by a git process, since libgit2 cannot: \($0)", remedy: nil)
         }

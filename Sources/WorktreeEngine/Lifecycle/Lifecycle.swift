@@ -1,7 +1,8 @@
-import struct Foundation.Date
 import Glibc
 import Logging
 public import Registry
+
+import struct Foundation.Date
 
 extension Engine {
     /// Binds a worker process to the run. Binding the same process again changes nothing; another one may take over
@@ -18,20 +19,23 @@ extension Engine {
             let worker = ProcessTable.worker(pid)
             if !run.superseded {
                 guard worker != nil else {
-                    throw EngineError(.noProcess, .retry, "there is no process \(pid), so it cannot be attached to run \(key).")
+                    throw EngineError(
+                        .noProcess, .retry, "there is no process \(pid), so it cannot be attached to run \(key).")
                 }
                 if run.state == .attached, let bound = run.worker {
                     if bound == worker { return run }
                     if ProcessTable.isAlive(bound) {
                         throw EngineError(
                             .state, .retry,
-                            "run \(key) is attached to process \(bound.pid) on \(bound.host), which is alive. Detach it first.")
+                            "run \(key) is attached to process \(bound.pid) on \(bound.host), which is alive. Detach it first."
+                        )
                     }
                 }
             }
             return try await self.reporting(key) {
                 try await self.registry.transition(
-                    key, from: [.ready, .attached], to: .attached, action: "attach", detail: "pid \(pid)", reporting: true
+                    key, from: [.ready, .attached], to: .attached, action: "attach", detail: "pid \(pid)",
+                    reporting: true
                 ) { $0.worker = worker }
             }
         }
@@ -48,7 +52,9 @@ extension Engine {
     public func detach(_ key: RunKey, outcome: Outcome) async throws(EngineError) -> Run {
         try await Self.catching("detach \(key)") {
             let detached = try await self.recordDetach(key, outcome)
-            guard detached.state == .detached, self.configuration.policy(for: outcome) == .immediate else { return detached }
+            guard detached.state == .detached, self.configuration.policy(for: outcome) == .immediate else {
+                return detached
+            }
             _ = try await self.applyPolicy(detached)
             return try await self.run(key)
         }
@@ -62,7 +68,8 @@ extension Engine {
         if !run.superseded, run.endedAt != nil, run.outcome == outcome { return run }
         return try await reporting(key) {
             try await self.registry.transition(
-                key, from: [.ready, .attached], to: .detached, action: "detach", detail: outcome.rawValue, reporting: true
+                key, from: [.ready, .attached], to: .detached, action: "detach", detail: outcome.rawValue,
+                reporting: true
             ) { run in
                 run.outcome = outcome
                 run.endedAt = Date()
@@ -74,7 +81,8 @@ extension Engine {
     private func reporting(_ key: RunKey, _ body: () async throws -> Run) async throws -> Run {
         do { return try await body() } catch RegistryError.stale(let run, let successor) {
             try await registry.note(
-                "report.stale", run: run, detail: "refused: superseded by \(run.supersededBy ?? successor ?? "another run")")
+                "report.stale", run: run,
+                detail: "refused: superseded by \(run.supersededBy ?? successor ?? "another run")")
             throw RegistryError.stale(run, successor: successor)
         }
     }
@@ -86,7 +94,8 @@ extension Engine {
         try await Self.catching("lock \(key)") {
             let line = reason.split(whereSeparator: \.isNewline).joined(separator: " ")
             guard !line.isEmpty else {
-                throw EngineError(.invalidInput, .retry, "a lock needs a reason, so that the next person knows when it may go.")
+                throw EngineError(
+                    .invalidInput, .retry, "a lock needs a reason, so that the next person knows when it may go.")
             }
             return try await self.setLock(key, line)
         }

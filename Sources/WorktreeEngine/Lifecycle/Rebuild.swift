@@ -19,7 +19,9 @@ extension Engine {
         let engine: Engine
         do { engine = try await Engine.open(configuration) } catch {
             guard error.code == .registryCorrupt else { throw error }
-            setAside = try await catching("setting the damaged registry aside") { try moveAside(configuration.registryPath) }
+            setAside = try await catching("setting the damaged registry aside") {
+                try moveAside(configuration.registryPath)
+            }
             engine = try await Engine.open(configuration)
         }
         if setAside == nil, let problems = try? await engine.registry.integrityProblems(), !problems.isEmpty {

@@ -18,7 +18,8 @@ extension Engine {
                 }
                 defer { lease.release() }
                 // It may have been settled between the listing and the lease.
-                guard let current = try await self.registry.run(run.key), [.creating, .cleaning].contains(current.state)
+                guard let current = try await self.registry.run(run.key),
+                    [.creating, .cleaning].contains(current.state)
                 else { continue }
                 recovered.append(try await self.settle(current))
             }
@@ -44,7 +45,8 @@ extension Engine {
                     return Recovered(run: run.key, action: "failed", detail: failure.message)
                 }
                 try await registry.transition(
-                    run.key, from: [.creating, .cleaning], to: .quarantined, action: "quarantined", detail: failure.message
+                    run.key, from: [.creating, .cleaning], to: .quarantined, action: "quarantined",
+                    detail: failure.message
                 ) { run in
                     run.reason = failure.message
                     run.removal = nil
@@ -82,7 +84,8 @@ extension Engine {
         if let left = try await registry.run(run.key) {
             return Recovered(run: run.key, action: "quarantined", detail: left.reason ?? "rolling back failed")
         }
-        return Recovered(run: run.key, action: "rolled-back", detail: "the workdir was not complete and given to nobody")
+        return Recovered(
+            run: run.key, action: "rolled-back", detail: "the workdir was not complete and given to nobody")
     }
 
     /// The roots that can be seen now. One that cannot is not an error here: nothing in it is touched.

@@ -87,7 +87,8 @@ extension Engine {
             var report = SweepReport()
             let roots = await self.visibleRoots()
             for run in try await self.registry.runs(states: [.ready, .attached, .detached]) {
-                guard let root = roots.first(where: { $0.path == run.root }), let relative = root.relative(run.path) else {
+                guard let root = roots.first(where: { $0.path == run.root }), let relative = root.relative(run.path)
+                else {
                     continue
                 }
                 let isGone = try await blocking { () -> Bool in

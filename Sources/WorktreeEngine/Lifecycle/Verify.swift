@@ -14,7 +14,9 @@ extension Engine {
                 throw EngineError(.state, .retry, "run \(key) is \(run.state.rawValue) and has no workdir to verify.")
             }
             let root = try await self.root(of: run)
-            guard let relative = root.relative(run.path) else { return ["\(run.path) is not below the root \(root.path)"] }
+            guard let relative = root.relative(run.path) else {
+                return ["\(run.path) is not below the root \(root.path)"]
+            }
             let broken = try await blocking { () -> String? in
                 do {
                     let workdir = try root.open().openBeneath(relative)
@@ -25,7 +27,9 @@ extension Engine {
             var problems: [String] = []
             if run.materializer != .clone {
                 let entry = try Directory(AdminEntry.path(run))
-                if try !entry.contains("locked") { problems.append("\(AdminEntry.path(run)) is not locked against git's prune") }
+                if try !entry.contains("locked") {
+                    problems.append("\(AdminEntry.path(run)) is not locked against git's prune")
+                }
             }
             let plan = try await self.plan(run, workdir: run.path)
             problems += plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }

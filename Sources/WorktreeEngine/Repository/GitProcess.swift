@@ -24,7 +24,9 @@ struct GitProcess: Sendable {
     /// - Throws: ``EngineError`` when git cannot be started, runs too long or says more than 256 MiB.
     func run(in directory: String?, _ arguments: [String]) async throws -> Result {
         let all =
-            (directory.map { ["-C", $0] } ?? []) + ["-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false"]
+            (directory.map { ["-C", $0] } ?? []) + [
+                "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false",
+            ]
             + arguments
         return try await withThrowingTaskGroup(of: Result?.self) { group in
             group.addTask { try await Self.collect(all) }
@@ -63,7 +65,8 @@ struct GitProcess: Sendable {
         options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(5))]
         do {
             let result = try await Subprocess.run(
-                .name("git"), arguments: Arguments(arguments), environment: .custom(environment), platformOptions: options,
+                .name("git"), arguments: Arguments(arguments), environment: .custom(environment),
+                platformOptions: options,
                 input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20))
             let status: Int32 =
                 switch result.terminationStatus {
@@ -75,7 +78,8 @@ struct GitProcess: Sendable {
                 message: result.standardError.trimmingCharacters(in: .whitespacesAndNewlines))
         } catch let error as SubprocessError {
             throw EngineError(
-                .git, .blocked, "git could not be run: \(error). Install git 2.36 or later and put it in PATH.", cause: error)
+                .git, .blocked, "git could not be run: \(error). Install git 2.36 or later and put it in PATH.",
+                cause: error)
         }
     }
 

@@ -108,7 +108,8 @@ actor RepositoryActor {
         if let record = RunRecord(in: entry), !record.names(run) {
             throw EngineError(
                 .identity, .needsHuman,
-                "\(AdminEntry.path(run)) belongs to run \(record.issue) \(record.run), not to \(run.key); nothing was removed.")
+                "\(AdminEntry.path(run)) belongs to run \(record.issue) \(record.run), not to \(run.key); nothing was removed."
+            )
         }
         let own = try common.openOrMake(AdminEntry.privateName)
         try worktrees.rename(run.adminID, to: own, as: AdminEntry.trashName(run))
@@ -213,6 +214,8 @@ extension EngineError {
     }
 
     static func pathTaken(_ path: String) -> EngineError {
-        EngineError(.pathTaken, .blocked, "\(path) exists already and is not a workdir of this run. Move it away, or take another run id.")
+        EngineError(
+            .pathTaken, .blocked,
+            "\(path) exists already and is not a workdir of this run. Move it away, or take another run id.")
     }
 }

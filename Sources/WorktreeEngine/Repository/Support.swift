@@ -147,7 +147,8 @@ public struct Support: Hashable, Sendable {
         let user =
             configuration.last { $0.name == "core.attributesfile" }.map { entry in
                 entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value
-            } ?? "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
+            }
+            ?? "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
         return ["\(commonDir)/info/attributes", user, "/etc/gitattributes"].compactMap { path in
             (try? String(contentsOfFile: path, encoding: .isoLatin1)).map { (path, $0) }
         }

@@ -164,7 +164,8 @@ struct Checkout {
                         throw EngineError(
                             .git, .needsHuman,
                             "\(checkout.flat.path(entry)): object \(entry.id) cannot be read from \(checkout.commonDir) "
-                                + "(\(error.message)). `git fsck` there tells what is missing; fetch it again.", cause: error)
+                                + "(\(error.message)). `git fsck` there tells what is missing; fetch it again.",
+                            cause: error)
                     }
                     repository = try Self.open(checkout, workdir)
                     attempt += 1

@@ -15,7 +15,9 @@ extension Engine {
         switch run.materializer {
         case .checkout: try await checkOut(run, target, root)
         case .git:
-            do { try await addWorktree(run, target, root) } catch let error as EngineError where error.code == .git && !isForced {
+            do { try await addWorktree(run, target, root) } catch let error as EngineError
+                where error.code == .git && !isForced
+            {
                 let first = error
                 // Where not even git can add a worktree, a clone may still do; its words matter when it does not.
                 logger.warning("git worktree add failed, trying a clone", metadata: ["error": "\(error)"])
@@ -126,7 +128,8 @@ extension Engine {
         }
         guard head == run.base else {
             throw EngineError(
-                .identity, .retry, "HEAD of the new workdir is \(head ?? "unborn") and not the base \(run.base). Try again.")
+                .identity, .retry,
+                "HEAD of the new workdir is \(head ?? "unborn") and not the base \(run.base). Try again.")
         }
         return identity
     }

@@ -168,6 +168,7 @@ extension Engine {
             return false
         }
         return try await git.run(
-            in: run.commonDir, ["update-ref", "-d", "refs/heads/\(branch)", commit]).status == 0
+            in: run.commonDir, ["update-ref", "-d", "refs/heads/\(branch)", commit]
+        ).status == 0
     }
 }

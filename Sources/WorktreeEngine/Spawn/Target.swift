@@ -1,6 +1,7 @@
-import struct Foundation.Date
 import Git
 import Registry
+
+import struct Foundation.Date
 
 /// What a spawn makes a workdir of, decided before anything is written.
 struct Target: Sendable {
@@ -47,7 +48,9 @@ extension Engine {
         var reasons = Support.configurationReasons(configuration)
         let tree = try repository.tree(ofCommit: base)
         let flat = try repository.flatten(tree: tree)
-        let drivers = configuration.filter { $0.name.hasPrefix("filter.") || ["core.attributesfile", "core.autocrlf", "core.eol"].contains($0.name) }
+        let drivers = configuration.filter {
+            $0.name.hasPrefix("filter.") || ["core.attributesfile", "core.autocrlf", "core.eol"].contains($0.name)
+        }
         let userFiles = Support.userAttributeFiles(configuration, commonDir: location.commonDir).map(\.text)
         let attributes = try cachedAttributes("\(location.commonDir) \(tree) \(drivers.hashValue) \(userFiles)") {
             try Support.attributes(flat, repository, configuration: configuration, commonDir: location.commonDir)
@@ -115,7 +118,8 @@ extension EngineError {
     static func unknownBase(_ revision: String, _ location: RepositoryLocation, _ cause: (any Error)?) -> EngineError {
         EngineError(
             .unknownBase, .blocked,
-            "\(revision.debugDescription) names no commit in \(location.name). Fetch it, or correct --base.", cause: cause)
+            "\(revision.debugDescription) names no commit in \(location.name). Fetch it, or correct --base.",
+            cause: cause)
     }
 
     static func unborn(_ location: RepositoryLocation) -> EngineError {
