@@ -89,12 +89,12 @@ extension Repository {
 
     /// What the index of this handle says that status does not: hidden entries, and submodules.
     /// - Throws: ``GitError``.
-    public borrowing func indexFlags() throws(GitError) -> (hidden: [HiddenEntry], submodules: [[UInt8]]) {
+    public borrowing func indexFlags() throws(GitError) -> (hidden: [HiddenEntry], submodules: [(path: [UInt8], id: ObjectID)]) {
         var index: OpaquePointer?
         try check(git_repository_index(&index, pointer), "git_repository_index")
         defer { git_index_free(index) }
         var hidden: [HiddenEntry] = []
-        var submodules: [[UInt8]] = []
+        var submodules: [(path: [UInt8], id: ObjectID)] = []
         for position in 0..<git_index_entrycount(index) {
             guard let entry = git_index_get_byindex(index, position)?.pointee else { continue }
             let skips = entry.flags_extended & UInt16(GIT_INDEX_ENTRY_SKIP_WORKTREE.rawValue) != 0
@@ -103,7 +103,7 @@ extension Repository {
             guard skips || assumed || isSubmodule else { continue }
             let path = Array(UnsafeRawBufferPointer(start: entry.path, count: strlen(entry.path)))
             if isSubmodule {
-                submodules.append(path)
+                submodules.append((path, ObjectID(entry.id)))
             } else {
                 hidden.append(
                     HiddenEntry(path: path, id: ObjectID(entry.id), mode: entry.mode, mayBeAbsent: skips))

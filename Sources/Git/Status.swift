@@ -15,11 +15,13 @@ public struct StatusEntry: Hashable, Sendable {
     public let isIgnored: Bool
     /// An unresolved merge.
     public let isConflicted: Bool
+    /// The object in the index of a staged path, in hexadecimal; nil otherwise.
+    public let stagedID: String?
 
     /// An entry read from another source, such as `git status --porcelain=v2`.
     public init(
         path: [UInt8], isStaged: Bool = false, isModified: Bool = false, isUntracked: Bool = false,
-        isIgnored: Bool = false, isConflicted: Bool = false
+        isIgnored: Bool = false, isConflicted: Bool = false, stagedID: String? = nil
     ) {
         self.path = path
         self.isStaged = isStaged
@@ -27,6 +29,7 @@ public struct StatusEntry: Hashable, Sendable {
         self.isUntracked = isUntracked
         self.isIgnored = isIgnored
         self.isConflicted = isConflicted
+        self.stagedID = stagedID
     }
 }
 
@@ -72,6 +75,7 @@ extension StatusEntry {
             path: Array(UnsafeRawBufferPointer(start: path, count: strlen(path))), isStaged: bits & staged != 0,
             isModified: bits & modified != 0, isUntracked: bits & GIT_STATUS_WT_NEW.rawValue != 0,
             isIgnored: bits & GIT_STATUS_IGNORED.rawValue != 0,
-            isConflicted: bits & GIT_STATUS_CONFLICTED.rawValue != 0)
+            isConflicted: bits & GIT_STATUS_CONFLICTED.rawValue != 0,
+            stagedID: raw.head_to_index.map { ObjectID($0.pointee.new_file.id).description })
     }
 }

@@ -72,7 +72,7 @@ import WorktreeEngine
         let flags = try Repository(gitDirectory: "\(repository.path)/.git").indexFlags()
         #expect(flags.hidden.map { String(decoding: $0.path, as: UTF8.self) } == ["f", "g"])
         #expect(flags.hidden.map(\.mayBeAbsent) == [false, true])
-        #expect(flags.submodules.map { String(decoding: $0, as: UTF8.self) } == ["sub"])
+        #expect(flags.submodules.map { String(decoding: $0.path, as: UTF8.self) } == ["sub"])
     }
 
     @Test func `status writes nothing`() async throws {

@@ -16,6 +16,10 @@ import Testing
                 "cp -p new.txt $ROOT/kept; echo NEW > new.txt; touch -r $ROOT/kept new.txt"
             ),
             ("another staged content", "echo other > staged.txt; git add staged.txt; echo one > staged.txt"),
+            (
+                "another staged content behind the same file",
+                "git update-index --cacheinfo 100644,$(echo z | git hash-object -w --stdin),staged.txt"
+            ),
             ("a new commit", "git commit -q --allow-empty -m x"),
             ("a new untracked file", "echo x > another"),
             ("a new ignored file", "echo x > a.log"),

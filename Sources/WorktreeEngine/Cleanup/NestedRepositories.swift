@@ -100,6 +100,8 @@ extension Engine {
             let place = WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: nested.workTree)
             // Its entry would be left behind, and it may hold detached commits.
             if commonDir != gitDir { return "a linked worktree of \(commonDir)" }
+            // Every reference of a bare mirror is a copy of one of its remote, such as package managers keep.
+            if nested.workTree == nil, try isMirror(commonDir) { return nil }
             if let operation = Operation.inProgress(gitDir) { return "\(operation) in progress" }
             if nested.workTree != nil {
                 let state = try await workingState(place)
@@ -123,6 +125,12 @@ extension Engine {
         } catch {
             return "it cannot be read: \(EngineError.wrap(error, "reading it").message)"
         }
+    }
+
+    private func isMirror(_ gitDir: String) throws -> Bool {
+        let entries = try ConfigFile.entries("\(gitDir)/config")
+        return entries.contains { $0.name == "core.bare" && $0.isTrue }
+            && entries.contains { $0.name.hasPrefix("remote.") && $0.name.hasSuffix(".mirror") && $0.isTrue }
     }
 
     /// What git knows of a place, through libgit2 where that can.

@@ -60,10 +60,12 @@ extension Engine {
             // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
             throw EngineError.mismatch(run, mismatch)
         }
-        if let gitDir, let commonDir, workdir != nil || AdminEntry.entryMismatch(run) == nil {
+        let isOrphan = run.materializer != .clone && access(run.commonDir, F_OK) != 0
+        if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let state = try await workingState(
                 WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: workdir))
             lines.append("head \(state.headBranch ?? "detached") \(state.headCommit ?? "unborn")")
+            lines += state.status.compactMap(\.stagedID).map { "staged \($0)" }
             (risks, ignored) = fileRisks(state)
             if let operation = Operation.inProgress(gitDir) {
                 risks.append(Risk(kind: .operation, path: operation, detail: "\(operation) in progress"))
@@ -73,6 +75,14 @@ extension Engine {
             risks += try await nestedRisks(run, state, workdir: workdir, gitDir: gitDir)
             branch = try await decideBranch(run, commonDir: commonDir)
             risks += branch.risks
+        } else if isOrphan {
+            // Nothing can be compared any more, so everything in the workdir counts.
+            if workdir != nil {
+                risks.append(
+                    Risk(
+                        kind: .untracked, path: ".",
+                        detail: "the repository \(run.commonDir) is gone, so that nothing here can be compared with it"))
+            }
         } else if run.materializer != .clone {
             // Somebody removed workdir and admin entry; the branch is all that is left.
             branch = try await decideBranch(run, commonDir: run.commonDir)
@@ -190,7 +200,8 @@ extension Engine {
     private func nestedRisks(
         _ run: Run, _ state: WorkingState, workdir: String?, gitDir: String
     ) async throws -> [Risk] {
-        let submodules = Set(state.submodules.map { String(decoding: $0, as: UTF8.self) })
+        let submodules = Dictionary(
+            state.submodules.map { (String(decoding: $0.path, as: UTF8.self), $0.commit) }, uniquingKeysWith: { $1 })
         let nested = try await blocking { () -> [NestedRepository] in
             if let workdir {
                 return try NestedRepositories.find(workdir: workdir, home: run.path, modules: "\(gitDir)/modules")
@@ -202,9 +213,15 @@ extension Engine {
         let ignored = state.status.filter(\.isIgnored).map { String(decoding: $0.path, as: UTF8.self) }
         var risks: [Risk] = []
         for repository in nested.sorted(by: { $0.path < $1.path }) {
-            let isSubmodule = submodules.contains(repository.path) || repository.path.hasPrefix(gitDir)
+            let staged = submodules[repository.path]
+            let isSubmodule = staged != nil || repository.path.hasPrefix(gitDir)
             let isIgnored = ignored.contains { isInside("\(repository.path)/", $0) || repository.path + "/" == $0 }
-            let reason = try await workAtRisk(in: repository)
+            var reason = try await workAtRisk(in: repository)
+            if reason == nil, let staged, let gitDir = repository.gitDir,
+                let head = try await target(of: "HEAD", in: gitDir), head != staged
+            {
+                reason = "at commit \(head.prefix(12)), but \(staged.prefix(12)) is staged"
+            }
             if isSubmodule, let reason {
                 risks.append(Risk(kind: .submodule, path: repository.path, detail: reason))
             } else if !isSubmodule, reason != nil || !isIgnored {

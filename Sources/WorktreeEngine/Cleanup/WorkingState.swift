@@ -13,7 +13,8 @@ struct WorkingState: Sendable {
     var status: [StatusEntry] = []
     /// Files that git is told not to look at and that differ from the index.
     var editedHidden: [[UInt8]] = []
-    var submodules: [[UInt8]] = []
+    /// Each with the commit in the index, in hexadecimal.
+    var submodules: [(path: [UInt8], commit: String)] = []
     var stashes: [Stash] = []
 
     struct Stash: Sendable {
@@ -52,16 +53,16 @@ extension WorkingState {
         }
         state.status = try repository.status(indexOnly: place.workdir == nil)
         let flags = try repository.indexFlags()
-        state.submodules = flags.submodules
+        state.submodules = flags.submodules.map { ($0.path, $0.id.description) }
         if !flags.submodules.isEmpty, place.workdir != nil {
-            let known = Set(flags.submodules)
+            let known = Set(flags.submodules.map(\.path))
             state.status += try repository.status(indexOnly: true).filter { known.contains($0.path) }
         }
         // libgit2's status looks at skip-worktree files as well; they are compared below.
         let hidden = Set(flags.hidden.map(\.path))
         state.status = state.status.compactMap { entry in
             guard entry.isModified, hidden.contains(entry.path) else { return entry }
-            return entry.isStaged ? StatusEntry(path: entry.path, isStaged: true) : nil
+            return entry.isStaged ? StatusEntry(path: entry.path, isStaged: true, stagedID: entry.stagedID) : nil
         }
         if let workdir = place.workdir {
             state.editedHidden = try flags.hidden.filter { try isEdited($0, repository, workdir) }.map(\.path)
@@ -122,13 +123,16 @@ extension WorkingState {
             }
             let staged = try await git.require(in: workdir, top + ["ls-files", "-s", "-z"])
             for line in staged.output.split(separator: 0) where line.starts(with: "160000 ".utf8) {
-                if let tab = line.firstIndex(of: 9) { state.submodules.append(Array(line[(tab + 1)...])) }
+                // `<mode> <object> <stage>TAB<path>`. See: man git-ls-files (--stage)
+                guard let tab = line.firstIndex(of: 9) else { continue }
+                let commit = line[..<tab].split(separator: 32).dropFirst().first ?? []
+                state.submodules.append((Array(line[(tab + 1)...]), String(decoding: commit, as: UTF8.self)))
             }
             if !state.submodules.isEmpty, state.headCommit != nil {
                 let changed = try await git.require(
                     in: workdir,
                     top + ["diff-index", "--cached", "--ignore-submodules=none", "--name-only", "-z", "HEAD"])
-                let known = Set(state.submodules)
+                let known = Set(state.submodules.map(\.path))
                 state.status += changed.output.split(separator: 0).map(Array.init).filter(known.contains).map {
                     StatusEntry(path: $0, isStaged: true)
                 }
@@ -183,7 +187,10 @@ extension WorkingState {
             switch record.first {
             case UInt8(ascii: "1"):
                 let codes = Array(record.dropFirst(2).prefix(2))
-                return StatusEntry(path: path(after: 8), isStaged: codes[0] != dot, isModified: codes[1] != dot)
+                let object = record.split(separator: 32, maxSplits: 8).dropFirst(7).first ?? []
+                return StatusEntry(
+                    path: path(after: 8), isStaged: codes[0] != dot, isModified: codes[1] != dot,
+                    stagedID: codes[0] != dot ? String(decoding: object, as: UTF8.self) : nil)
             case UInt8(ascii: "u"): return StatusEntry(path: path(after: 10), isConflicted: true)
             case UInt8(ascii: "?"): return StatusEntry(path: path(after: 1), isUntracked: true)
             case UInt8(ascii: "!"): return StatusEntry(path: path(after: 1), isIgnored: true)

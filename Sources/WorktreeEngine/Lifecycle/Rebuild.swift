@@ -6,8 +6,8 @@ extension Engine {
     /// Rebuilds the registry from the records that admin entries and clones carry. Runs that are known stay as they are.
     ///
     /// A damaged registry is set aside first, never deleted. Runs come back as `ready`, never as ended, so that no policy
-    /// applies to them before somebody says that they have ended; of several runs of one issue and role the newest is
-    /// the active one.
+    /// applies to them before somebody says that they have ended. Of several runs of one issue and role the newest is
+    /// the active one; the others are superseded, and the clock of their policy starts anew.
     /// - Parameter repositories: further repositories whose admin entries are read; those that the workdirs below the
     ///   roots lead to are found by themselves.
     /// - Returns: where the damaged registry is now, and the runs that were added.

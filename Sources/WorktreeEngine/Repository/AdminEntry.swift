@@ -126,6 +126,8 @@ enum AdminEntry {
         }
         guard let text = (try? workdir.read(".git")) ?? nil else { return "\(workdir.path)/.git is not a file" }
         guard text == "gitdir: \(path(run))\n" else { return "\(workdir.path)/.git does not lead to \(path(run))" }
+        // A repository that is gone has no entry to compare; the plan then takes every file for work at risk.
+        if access(run.commonDir, F_OK) != 0 { return nil }
         return entryMismatch(run)
     }
 

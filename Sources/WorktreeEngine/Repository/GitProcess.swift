@@ -5,7 +5,7 @@ import SystemPackage
 
 /// Runs git for the repositories that libgit2 cannot serve.
 ///
-/// No `GIT_*` variable of the caller reaches it, no hook runs, nothing prompts, and it has a time limit.
+/// No `GIT_*` variable of the caller reaches it, no hook or file system monitor runs, nothing prompts, and it has a time limit.
 struct GitProcess: Sendable {
     let timeout: Duration
 
@@ -25,7 +25,7 @@ struct GitProcess: Sendable {
     func run(in directory: String?, _ arguments: [String]) async throws -> Result {
         let all =
             (directory.map { ["-C", $0] } ?? []) + [
-                "-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false",
+                "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
             ]
             + arguments
         return try await withThrowingTaskGroup(of: Result?.self) { group in
