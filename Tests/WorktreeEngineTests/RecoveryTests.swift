@@ -65,6 +65,18 @@ import Testing
         }
     }
 
+    @Test func `a branch that a person made after a kill stays, although it has the run's name and base`() async throws {
+        let run = try await RunFixture()
+        let made = try await run.sibling()
+        let row = try await run.engine.run(made.run)
+        // Killed while files were written: no entry was built yet, so the branch of this name cannot be the run's.
+        try await shell(
+            "mv \(row.path) \(row.root)/.wtengine/stage/\(row.adminID); rm -r \(AdminEntry.path(row))", in: "/")
+        try await forgetActivation(run.scratch, made.run)
+        #expect(try await settle(run.scratch, run.repository).map(\.action) == ["rolled-back"])
+        #expect(try await run.repository.branches().contains(made.branch!))
+    }
+
     @Test func `a creation that fell back to a clone and was killed`() async throws {
         let run = try await RunFixture(.clone)
         try await forgetActivation(run.scratch, run.key, materializer: "git")

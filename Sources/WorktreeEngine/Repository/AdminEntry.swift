@@ -106,6 +106,17 @@ enum AdminEntry {
         try stage.open("logs").create("HEAD", "\(zero) \(run.base) \(identityLine)\twtengine: spawn \(run.key)\n")
     }
 
+    /// Whether a creation got as far as its branch, which follows on the complete entry. Before that, a branch of its
+    /// name is somebody else's. git makes the branch first of all.
+    static func mayHaveBranch(_ run: Run) throws -> Bool {
+        if run.materializer == .git { return true }
+        let common = try Directory(run.commonDir)
+        for name in ["\(privateName)/\(stageName(run))", "worktrees/\(run.adminID)"] {
+            if let entry = try? common.openBeneath(name), try entry.contains(RunRecord.fileName) { return true }
+        }
+        return false
+    }
+
     /// `Name <mail> seconds zone`, as a reflog line has it.
     static func identityLine(name: String, email: String, at date: Date) -> String {
         "\(name) <\(email)> \(Int(date.timeIntervalSince1970)) +0000"

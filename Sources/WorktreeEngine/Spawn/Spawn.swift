@@ -117,6 +117,7 @@ extension Engine {
         let repository = actor(for: run.commonDir)
         do {
             let root = try await self.root(of: run)
+            let isOwnBranch = try !keepBranch && run.materializer != .clone && AdminEntry.mayHaveBranch(run)
             try await blocking { try Self.unpublish(run, root: root) }
             if run.materializer != .clone { try await repository.unregister(run) }
             try await blocking {
@@ -124,7 +125,7 @@ extension Engine {
                 try TreeDeletion.delete(run.adminID, in: stage)
                 try repository.discardPrivate(run)
             }
-            if !keepBranch, run.materializer != .clone, let branch = run.branch {
+            if isOwnBranch, let branch = run.branch {
                 _ = try await deleteBranch(branch, at: run.base, of: run)
             }
             try await registry.abandon(run.key, detail: detail)
