@@ -17,7 +17,11 @@ struct PlanReport {
         ])
     }
 
-    var text: String {
+    /// The plan and what to do next.
+    var text: String { ([summary, ""] + advice).joined(separator: "\n") }
+
+    /// What the plan found.
+    var summary: String {
         var lines = [
             plan.run.line,
             "workdir  \(Table.visible(plan.run.path))\(plan.isMissing ? " (missing: only its admin entry is left)" : "")",
@@ -33,8 +37,8 @@ struct PlanReport {
             Table.visible($0)
         }
         lines += section("inside", plan.processes) { "\($0.pid) \(Table.visible($0.name)) (\($0.holds))" }
-        lines += ["token    \(plan.token)", ""]
-        return (lines + advice).joined(separator: "\n")
+        lines.append("token    \(plan.token)")
+        return lines.joined(separator: "\n")
     }
 
     private var branch: String {

@@ -11,8 +11,9 @@ struct Cleanup: AsyncParsableCommand {
               wtengine cleanup local#12 2026-02-14-backend-0001
               wtengine cleanup local#12 2026-02-14-backend-0001 --confirm 3f9c2ab1
 
-            The token stands for exactly what was printed: when anything has changed since, the cleanup is refused and \
-            the new plan is printed. Work at risk is dropped only with --discard, and the audit log says so. The run's \
+            The token stands for the work and the files that were printed: when any of them has changed since, the \
+            cleanup is refused and the new plan is printed. A process inside and a lock refuse it whatever the token \
+            says, and are looked at again. Work at risk is dropped only with --discard, and the audit log says so. The run's \
             branch stays when it has commits that nothing else reaches.
             """)
 
@@ -37,22 +38,26 @@ struct Cleanup: AsyncParsableCommand {
             }
             return try await carryOut(plan, engine)
         }
-        try answer(plan)
         let isRefused = !plan.risks.isEmpty
         guard Console.isInteractive, !global.json, plan.processes.isEmpty, plan.run.lockReason == nil,
             !isRefused || discard
         else {
+            try answer(plan)
             if isRefused { throw ExitStatus.refused.code }
             return
         }
+        // No advice: what to do next is asked here.
+        try Console.answer(report(plan).summary)
         try askPerson(plan)
         try await carryOut(plan, engine)
     }
 
     private func askPerson(_ plan: CleanupPlan) throws {
-        if !plan.risks.isEmpty { Console.tell("\n--discard drops the \(plan.risks.count) item(s) at risk for good.") }
-        guard Console.ask("\nType the run id to go ahead: ") == target.run.description else {
-            Console.tell("That is not the run id. Nothing was changed.")
+        if !plan.risks.isEmpty { Console.tell("\n--discard drops all the work at risk above for good.") }
+        let answer = Console.ask("\nType the run id to go ahead: ")
+        guard answer == target.run.description else {
+            // The end of the input leaves the cursor behind the question.
+            Console.tell(answer == nil ? "\nNothing was changed." : "That is not the run id. Nothing was changed.")
             throw ExitStatus.failed.code
         }
     }
