@@ -6,9 +6,9 @@ struct Sweep: AsyncParsableCommand {
         abstract: "Apply the policies now, prune, and empty the trash.",
         discussion: """
             Cleans up runs whose policy in config.toml has run out, and prints a line for each run that it touched or \
-            left. A run with work at risk is never cleaned up: it is quarantined for a person to look at. Made for cron:
+            left. A run with work at risk is never cleaned up: it is quarantined for a person to look at. Made for cron, whose PATH is short:
 
-              */10 * * * *  wtengine sweep
+              */10 * * * *  $HOME/.local/bin/wtengine sweep
             """)
 
     @OptionGroup var global: GlobalOptions

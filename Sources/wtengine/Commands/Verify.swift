@@ -34,7 +34,7 @@ struct Verify: AsyncParsableCommand {
             json: .array(
                 results.map { $0.key.json.adding(["problems": .array($0.problems.map { .text($0) })]) }),
             lines: results.flatMap { result in result.problems.map { "\(result.key): \(Table.visible($0))" } },
-            orTell: "\(results.count) run(s) are clean and available.")
+            orTell: results.isEmpty ? "No run has a workdir." : "All are clean and available: \(results.count).")
         if results.contains(where: { !$0.problems.isEmpty }) { throw ExitStatus.failed.code }
     }
 
