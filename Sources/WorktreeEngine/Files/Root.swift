@@ -28,7 +28,12 @@ struct Root: Sendable {
             throw EngineError(
                 .configuration, .needsHuman, "\(path) may not be a root: name a directory of its own in `roots`.")
         }
-        let top = try Directory(path)
+        let top: Directory
+        do { top = try Directory(path) } catch {
+            throw EngineError(
+                .root, .blocked,
+                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` in config.toml.", cause: error)
+        }
         if let known = try await registry.rootMarker(path) {
             let root = Root(path: path, marker: known)
             _ = try root.open()

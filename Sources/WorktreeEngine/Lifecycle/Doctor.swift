@@ -18,7 +18,10 @@ extension Engine {
                     Finding(level: .error, message: "registry: \(problem)", remedy: "wtengine recover --rebuild"))
             }
             findings += await self.examineRoots()
+            let visible = Set(await self.visibleRoots().map(\.path))
             for run in try await self.registry.runs() {
+                // What is not visible is not gone; the root's own finding says what to do.
+                if !visible.contains(run.root), ![.creating, .cleaning, .quarantined].contains(run.state) { continue }
                 if let finding = try await self.examine(run) { findings.append(finding) }
             }
             findings += try await self.examineUnknownEntries()
@@ -57,13 +60,21 @@ extension Engine {
                 findings.append(
                     Finding(
                         level: low ? .error : .info,
-                        message: "root \(root.path): \(Self.filesystem(root.path)), \(free >> 20) MiB free",
-                        remedy: low ? "wtengine sweep" : nil))
+                        message: "root \(root.path): \(Self.filesystem(root.path)), \(free >> 20) MiB free"
+                            + (low ? ", less than the reserve of \(configuration.diskReserve >> 20) MiB" : ""),
+                        remedy: low ? "free space, for example with `wtengine sweep`, or lower disk_reserve" : nil))
                 if let outer = RepositoryLocation.worktree(above: root.path) {
                     findings.append(
                         Finding(
                             level: .error, message: "root \(root.path) lies inside the worktree \(outer)",
                             remedy: "name another root in config.toml"))
+                }
+                for record in try await unknownRecords(below: root) {
+                    findings.append(
+                        Finding(
+                            level: .warning,
+                            message: "\(record.path) (run \(record.issue) \(record.run)) is not in the registry",
+                            remedy: "wtengine recover --rebuild"))
                 }
                 if let problem = Self.missingAbility(root) {
                     findings.append(
@@ -71,7 +82,7 @@ extension Engine {
                 }
             } catch {
                 let error = EngineError.wrap(error, "root \(path)")
-                findings.append(Finding(level: .error, message: error.message, remedy: "mount it, or correct `roots`"))
+                findings.append(Finding(level: .error, message: error.message, remedy: nil))
             }
         }
         return findings
@@ -135,7 +146,12 @@ extension Engine {
         }
     }
 
-    /// Workdirs of ours that the registry does not know.
+    private func unknownRecords(below root: Root) async throws -> [RunRecord] {
+        let known = Set(try await registry.runs().map(\.adminID))
+        return try await blocking { try Self.records(below: root).map(\.record) }.filter { !known.contains($0.adminID) }
+    }
+
+    /// Admin entries of ours whose workdirs are gone and that the registry does not know.
     private func examineUnknownEntries() async throws -> [Finding] {
         var findings: [Finding] = []
         let known = Set(try await registry.runs().map(\.adminID))
@@ -143,7 +159,7 @@ extension Engine {
             guard let entries = try? Directory("\(commonDir)/worktrees").entries() else { continue }
             for entry in entries where !known.contains(entry.name) {
                 guard let directory = try? Directory("\(commonDir)/worktrees/\(entry.name)"),
-                    let record = RunRecord(in: directory),
+                    let record = RunRecord(in: directory), access(record.path, F_OK) != 0,
                     isInside(record.root, configuration.state)
                         || configuration.roots.contains(record.root)
                 else { continue }

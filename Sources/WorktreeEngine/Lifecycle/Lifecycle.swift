@@ -20,7 +20,8 @@ extension Engine {
             if !run.superseded {
                 guard worker != nil else {
                     throw EngineError(
-                        .noProcess, .retry, "there is no process \(pid), so it cannot be attached to run \(key).")
+                        .noProcess, .retry, "there is no process \(pid), so it cannot be attached to run \(key). Start the worker "
+                            + "first, then attach its pid.")
                 }
                 if run.state == .attached, let bound = run.worker {
                     if bound == worker { return run }
@@ -112,6 +113,10 @@ extension Engine {
         let lease = try Lease(key, state: configuration.state)
         defer { lease.release() }
         let current = try await run(key)
+        guard [.ready, .attached, .detached, .quarantined].contains(current.state) else {
+            throw EngineError(
+                .state, .retry, "run \(key) is \(current.state.rawValue): it has no workdir to keep or to give free.")
+        }
         let run = try await registry.transition(
             key, from: [.ready, .attached, .detached, .quarantined], to: current.state,
             action: reason == nil ? "unlock" : "lock", detail: reason

@@ -65,7 +65,7 @@ extension Engine {
         return adopted
     }
 
-    private static func records(below root: Root) throws -> [(record: RunRecord, identity: FileIdentity)] {
+    static func records(below root: Root) throws -> [(record: RunRecord, identity: FileIdentity)] {
         var found: [(RunRecord, FileIdentity)] = []
         let top = try root.open()
         for issue in try top.entries() where issue.type == UInt8(DT_DIR) && issue.name != Root.privateName {

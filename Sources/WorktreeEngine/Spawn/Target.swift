@@ -91,7 +91,8 @@ extension Engine {
         guard !name.hasPrefix("-"), Repository.isValidReference("refs/heads/\(name)") else {
             throw EngineError(
                 .invalidInput, .retry,
-                "\(name.debugDescription) is not a valid branch name (man git-check-ref-format). Give another with --branch, "
+                "\(name.debugDescription)\(request.branch == .template ? ", made by the branch template," : "") is not a valid "
+                    + "branch name (man git-check-ref-format). Give another with --branch, "
                     + "or take none with --detach.")
         }
         let location = target.location
