@@ -61,6 +61,7 @@ let package = Package(
             name: "TestSupport",
             dependencies: [
                 "WorktreeEngine",
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

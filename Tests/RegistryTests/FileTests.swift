@@ -136,6 +136,6 @@ import Testing
     /// Runs SQL beside the registry, as a person with a shell might.
     @discardableResult
     private func sql(_ statement: String, _ path: String) async throws -> [Row] {
-        try await DatabaseQueue(path: path).write { try Row.fetchAll($0, sql: statement) }
+        try DatabaseQueue(path: path).write { try Row.fetchAll($0, sql: statement) }
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Logging
 import Subprocess
 import SystemPackage
 public import WorktreeEngine
@@ -50,7 +51,10 @@ public final class Scratch: Sendable {
     public func engine(_ change: (inout WorktreeEngine.Configuration) -> Void = { _ in }) async throws -> Engine {
         var configuration = configuration()
         change(&configuration)
-        return try await Engine.open(configuration)
+        // What the log says is not under test; a failure shows as a thrown error or a wrong state.
+        var logger = Logger(label: "wtengine.test")
+        logger.logLevel = .critical
+        return try await Engine.open(configuration, logger: logger)
     }
 
     /// Makes a repository with one commit; see ``TestRepository``.

@@ -62,9 +62,9 @@ import Testing
     // MARK: Who is inside
 
     @Test(arguments: [
-        ("cwd", "cd $WD; echo in; exec sleep 60"),
-        ("cwd", "cd $WD/sub/deep; echo in; exec sleep 60"),
-        ("fd", "exec 9< $WD/README.md; echo in; exec sleep 60"),
+        ("cwd", "cd $WD; echo in; exec sleep 600"),
+        ("cwd", "cd $WD/sub/deep; echo in; exec sleep 600"),
+        ("fd", "exec 9< $WD/README.md; echo in; exec sleep 600"),
     ])
     func `a process inside keeps the workdir`(_ holds: String, _ script: String) async throws {
         let run = try await RunFixture()
@@ -86,7 +86,7 @@ import Testing
 
     @Test func `a live worker keeps the workdir, wherever it is`() async throws {
         let run = try await RunFixture()
-        let child = try Child("echo in; exec sleep 60")
+        let child = try Child("echo in; exec sleep 600")
         defer { child.end() }
         try await run.engine.attach(run.key, process: child.pid)
         let plan = try await run.engine.planCleanup(run.key)
@@ -100,7 +100,7 @@ import Testing
 
     @Test func `a later process with the worker's pid is not the worker`() async throws {
         let run = try await RunFixture()
-        let child = try Child("echo in; exec sleep 60")
+        let child = try Child("echo in; exec sleep 600")
         defer { child.end() }
         try await run.engine.attach(run.key, process: child.pid)
         try await run.engine.registry.transition(run.key, from: [.attached], to: .attached, action: "test") { row in

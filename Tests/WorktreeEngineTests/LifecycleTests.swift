@@ -41,7 +41,7 @@ import Testing
 
     @Test func `a second worker is refused while the first lives, and takes over when it is dead`() async throws {
         let run = try await RunFixture()
-        let child = try Child("echo in; exec sleep 60")
+        let child = try Child("echo in; exec sleep 600")
         defer { child.end() }
         try await run.engine.attach(run.key, process: child.pid)
         #expect(try await code { try await run.engine.attach(run.key, process: getpid()) } == .state)
@@ -52,7 +52,7 @@ import Testing
 
     @Test func `a process that does not run cannot be attached`() async throws {
         let run = try await RunFixture()
-        let child = try Child("echo in; exec sleep 60")
+        let child = try Child("echo in; exec sleep 600")
         child.end()
         for pid in [child.pid, 0, -1, Int32.max] {
             #expect(try await code { try await run.engine.attach(run.key, process: pid) } == .noProcess)

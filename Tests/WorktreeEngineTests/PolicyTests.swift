@@ -64,7 +64,7 @@ import Testing
         let used = try await run.sibling()
         try await run.engine.lock(run.key, reason: "a demo")
         try await run.engine.detach(run.key, outcome: .ok)
-        let child = try Child("cd \(used.path); echo in; exec sleep 60")
+        let child = try Child("cd \(used.path); echo in; exec sleep 600")
         defer { child.end() }
         try await run.engine.detach(used.run, outcome: .ok)
         let report = try await run.engine.sweep()
@@ -77,7 +77,7 @@ import Testing
 
     @Test func `a superseded run whose worker lives is not swept`() async throws {
         let run = try await RunFixture { $0.policies[.superseded] = .ttl(.zero) }
-        let child = try Child("echo in; exec sleep 60")
+        let child = try Child("echo in; exec sleep 600")
         defer { child.end() }
         try await run.engine.attach(run.key, process: child.pid)
         _ = try await run.sibling(issue: "local#1", "2026-02-14-backend-0002", switching: true)
