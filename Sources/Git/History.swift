@@ -13,13 +13,15 @@ extension Repository {
     ) throws(GitError) -> [ObjectID] {
         let others = try references().filter { reference in
             !excluding.contains(reference.name) && (onlyPrefix.map { reference.name.hasPrefix($0) } ?? true)
+                && !Self.passing.contains { reference.name.hasPrefix($0) }
         }
         // The common case: the run made no commit and its base is still a branch tip.
         if others.contains(where: { $0.id == tip }) { return [] }
         var walk: OpaquePointer?
         try check(git_revwalk_new(&walk, pointer), "git_revwalk_new")
         defer { git_revwalk_free(walk) }
-        var start = tip.raw
+        // What is no commit has no history; it is reached only by name.
+        guard var start = peeledCommit(tip) else { return [tip] }
         try check(git_revwalk_push(walk, &start), "git_revwalk_push")
         for reference in others {
             guard var commit = peeledCommit(reference.id) else { continue }
@@ -35,6 +37,10 @@ extension Repository {
         }
         return found
     }
+
+    /// References that end with an operation or a worktree, so that nothing is safe because of them.
+    /// See: man git-worktree (REFS)
+    public static let passing = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"]
 
     /// The first line of a commit's message, for a list of what is at risk.
     public borrowing func summary(ofCommit id: ObjectID) -> String {

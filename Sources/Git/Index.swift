@@ -89,7 +89,9 @@ extension Repository {
 
     /// What the index of this handle says that status does not: hidden entries, and submodules.
     /// - Throws: ``GitError``.
-    public borrowing func indexFlags() throws(GitError) -> (hidden: [HiddenEntry], submodules: [(path: [UInt8], id: ObjectID)]) {
+    public borrowing func indexFlags() throws(GitError) -> (
+        hidden: [HiddenEntry], submodules: [(path: [UInt8], id: ObjectID)]
+    ) {
         var index: OpaquePointer?
         try check(git_repository_index(&index, pointer), "git_repository_index")
         defer { git_index_free(index) }

@@ -91,12 +91,15 @@ extension Repository {
             guard try target(of: name) == id else { return false }
             try check(git_transaction_remove(transaction, name), "git_transaction_remove")
             try check(git_transaction_commit(transaction), "git_transaction_commit")
+            // Its directory would be in the way of a branch below this name.
+            let code = git_reflog_delete(pointer, name)
+            if code != GIT_ENOTFOUND.rawValue { try check(code, "git_reflog_delete") }
             return true
         }
     }
 
-    /// Every reference with the object that it names, tags not peeled; broken and dangling ones are left out, as they
-    /// reach nothing.
+    /// Every reference with the object that it names, tags not peeled. Broken and dangling ones reach nothing and are left
+    /// out, and so are symbolic ones: they reach only what the one that they name reaches, and dangle when that goes.
     /// - Throws: ``GitError``.
     public borrowing func references() throws(GitError) -> [(name: String, id: ObjectID)] {
         var iterator: OpaquePointer?
@@ -109,8 +112,18 @@ extension Repository {
             if code == GIT_ITEROVER.rawValue { return result }
             try check(code, "git_reference_next_name")
             guard let text = name.map({ String(cString: $0) }) else { continue }
+            if try isSymbolic(text) { continue }
             if let id = try target(of: text) { result.append((text, id)) }
         }
+    }
+
+    private borrowing func isSymbolic(_ name: String) throws(GitError) -> Bool {
+        var reference: OpaquePointer?
+        let code = git_reference_lookup(&reference, pointer, name)
+        // Deleted since it was listed, or broken.
+        if code < 0 { return false }
+        defer { git_reference_free(reference) }
+        return git_reference_type(reference) == GIT_REFERENCE_SYMBOLIC
     }
 
     /// libgit2 fails at once where git waits for a `.lock` file (100 ms for a loose reference, 1 s for packed-refs), so

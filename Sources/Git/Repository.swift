@@ -94,6 +94,24 @@ public struct Repository: ~Copyable {
         return try body(UnsafeRawBufferPointer(start: git_odb_object_data(object), count: git_odb_object_size(object)))
     }
 
+    /// Gives the bytes of a blob to `body`; see ``withObject(_:_:)``.
+    /// - Throws: ``GitError``, also for an object of another type; a tree may name anything as a file.
+    public borrowing func withBlob<T>(
+        _ id: ObjectID, _ body: (UnsafeRawBufferPointer) throws -> T
+    ) throws -> T {
+        var raw = id.raw
+        var object: OpaquePointer?
+        try check(git_odb_read(&object, odb, &raw), "git_odb_read")
+        defer { git_odb_object_free(object) }
+        guard git_odb_object_type(object) == GIT_OBJECT_BLOB else {
+            throw GitError(
+                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_ODB.rawValue),
+                message: "object \(id) is not a blob",
+                function: "git_odb_object_type")
+        }
+        return try body(UnsafeRawBufferPointer(start: git_odb_object_data(object), count: git_odb_object_size(object)))
+    }
+
     /// Gives the bytes that git would write for a blob at `path` to `body`: line endings and `ident` applied as the
     /// attributes in the workdir say.
     /// - Throws: ``GitError`` of the read or of a filter, or what `body` throws.

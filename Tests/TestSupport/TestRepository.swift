@@ -30,7 +30,7 @@ public struct TestFile: Sendable {
     /// One of everything that a checkout may get wrong.
     public static let assorted: [TestFile] = [
         TestFile(
-            ".gitattributes", "*.bat text eol=crlf\n*.txt text\n*.bin -text\n*.id ident\nsub/*.dat text eol=crlf\n"),
+            ".gitattributes", "*.bat text eol=crlf\n*.txt text\n*.bin -text\nsub/*.dat text eol=crlf\n"),
         TestFile(".gitignore", "*.log\nbuild/\n"),
         TestFile("!first", "sorts before .gitattributes\n"),
         TestFile("-dash.bat", "echo\n"),

@@ -11,7 +11,7 @@ import WorktreeEngine
         TestFile("none", "no end"),
         TestFile("sub/lf.txt", "one\ntwo\n"), TestFile("sub/crlf.txt", "one\r\ntwo\r\n"),
         TestFile("run.sh", "#!/bin/sh\n", .executable),
-        TestFile("id.c", "/* $Id$ */\n"), TestFile("id-expanded.c", "/* $Id: 0123 $ */\n"),
+        TestFile("id.c", "/* $Id$ and $Id$ */\n"), TestFile("id-expanded.c", "/* $Id: 0123 $ */\n"),
         TestFile("link", "lf.txt", .link),
         TestFile("!before", "one\ntwo\n"), TestFile("z.txt", "one\ntwo\n"),
     ]
@@ -35,10 +35,8 @@ import WorktreeEngine
     @Test(arguments: [
         "* text=auto\n", "* text=auto eol=crlf\n", "* text eol=crlf\n", "* text eol=lf\n", "*.txt text\n",
         "*.txt eol=crlf\n",
-        "* -text\n", "* binary\n", "*.c ident\n", "* ident text=auto eol=crlf\n", "* crlf\n", "* crlf=input\n",
-        "* -crlf\n",
-        "[attr]win text eol=crlf\n*.txt win\n", "* text=auto\n*.txt binary\n",
-        "* text=auto !eol\n*.txt eol=crlf -text\n",
+        "* -text\n", "* binary\n", "* crlf\n", "* crlf=input\n", "* -crlf\n", "* text=auto\n*.txt binary\n",
+        "* text=auto -eol\n*.txt eol=lf\n",
         "/lf.txt eol=crlf\nsub/ eol=crlf\nsub/** text eol=crlf\n", "* text=auto\n.gitattributes text eol=crlf\n",
         "*.txt text eol=crlf\r\n", "# comment\n*.txt text eol=crlf", "* filter=unconfigured diff=x merge=y -text\n",
         "*.txt whitespace=tab-in-indent text eol=crlf\n", "lf.tx[!x] eol=crlf\n", "* text=auto eol=lf\n",
@@ -48,8 +46,13 @@ import WorktreeEngine
         try await expectEqual(repository(attributes, scratch), scratch)
     }
 
-    /// libgit2 takes the quotes for a part of the name, and applies a macro's attributes where the macro is unset.
+    /// libgit2 takes quotes and a byte order mark for a part of the name, applies a macro where it is unset and a pattern
+    /// that git ignores, and expands only the first `$Id$` of a file.
     @Test(arguments: [
+        "*.c ident\n", "* ident text=auto eol=crlf\n", "[attr]win text eol=crlf\n*.txt win\n",
+        "* text=auto !eol\n*.txt eol=crlf -text\n", "\u{FEFF}*.txt eol=crlf\n", "!*.txt eol=crlf\n",
+        "*.txt binary\n*.txt !text eol=crlf\n", "*.txt text=foo eol=crlf\n", "*.txt eol=crlf\nsub/* -eol\n",
+        "*.txt eol=crlf " + String(repeating: "a ", count: 1100) + "\n",
         "\"lf.txt\" eol=crlf\n", "[attr]win text eol=crlf\n*.txt win\nsub/* -win\n",
         "[attr]win text eol=crlf\n* win\nsub/* !win\n",
         "*.txt text eol=crlf\nsub/* -binary\n",
@@ -80,7 +83,7 @@ import WorktreeEngine
     @Test func `attributes come from info and from the user's file as well`() async throws {
         let scratch = try Scratch()
         let repository = try await repository(nil, scratch)
-        try write(TestFile(".git/info/attributes", "crlf.txt -text\n*.c ident\n"), in: repository.path)
+        try write(TestFile(".git/info/attributes", "crlf.txt -text\n"), in: repository.path)
         try write(TestFile("user", "*.txt text eol=crlf\n"), in: scratch.path)
         try await git("config", "core.attributesFile", "\(scratch.path)/user", in: repository.path)
         try await expectEqual(repository, scratch)
@@ -103,6 +106,20 @@ import WorktreeEngine
         try await expectEqual(repository("* text eol=crlf\n", scratch, more: more), scratch)
     }
 
+    @Test(arguments: ["onbranch:run/**", "gitdir:**/worktrees/**"])
+    func `configuration that only worktrees include is left to git when it matters`(condition: String) async throws {
+        let scratch = try Scratch()
+        let repository = try await repository("* text=auto\n", scratch)
+        try write(TestFile("included", "[core]\n\tautocrlf = true\n"), in: scratch.path)
+        try await git("config", "includeIf.\(condition).path", "\(scratch.path)/included", in: repository.path)
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path))
+        #expect(workdir.materializer == .git)
+        try write(TestFile("included", "[user]\n\tname = Somebody\n"), in: scratch.path)
+        let second = try await engine.spawn(request(repository.path, issue: "local#2"))
+        #expect(second.materializer == .checkout)
+    }
+
     private func expectEqual(
         _ repository: TestRepository, _ scratch: Scratch, materializer: Materializer = .checkout
     ) async throws {
@@ -116,8 +133,12 @@ import WorktreeEngine
         // A CRLF blob under `text` is modified to git as soon as it reads the content, which it does in its own worktree
         // because the index there is racy. So ours may be cleaner, never dirtier.
         let dirty = Set(try await sh("git status --porcelain", in: oracle).split(separator: "\n"))
-        #expect(
-            Set(try await sh("git status --porcelain", in: workdir.path).split(separator: "\n")).isSubset(of: dirty))
+        // What git itself wrote is racy in both, so that only chance decides there.
+        if materializer == .checkout {
+            #expect(
+                Set(try await sh("git status --porcelain", in: workdir.path).split(separator: "\n")).isSubset(of: dirty)
+            )
+        }
         #expect(try await git("diff-index", "--cached", "HEAD", in: workdir.path) == "")
     }
 }

@@ -65,7 +65,8 @@ import Testing
         }
     }
 
-    @Test func `a branch that a person made after a kill stays, although it has the run's name and base`() async throws {
+    @Test func `a branch that a person made after a kill stays, although it has the run's name and base`() async throws
+    {
         let run = try await RunFixture()
         let made = try await run.sibling()
         let row = try await run.engine.run(made.run)

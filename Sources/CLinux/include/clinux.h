@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -54,6 +55,9 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
     struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1, .l_pid = 0};
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
+
+/// Gives memory that was freed back to the system. See: man 3 malloc_trim
+static inline int linux_malloc_trim(void) { return malloc_trim(0); }
 
 static inline int linux_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int linux_openat(int directory, const char *path, int flags, mode_t mode) {

@@ -1,5 +1,6 @@
 import Git
 import Glibc
+import Logging
 import Registry
 
 /// A repository inside a workdir: a populated submodule, or one that an agent made or cloned there.
@@ -135,7 +136,14 @@ extension Engine {
 
     /// What git knows of a place, through libgit2 where that can.
     func workingState(_ place: WorkingPlace) async throws -> WorkingState {
-        if let state = try await blocking({ try WorkingState.native(place) }) { return state }
+        do {
+            if let state = try await blocking({ try WorkingState.native(place) }) { return state }
+        } catch let error as GitError {
+            // An agent may have changed what libgit2 cannot read, such as the form of the index. git knows better, or says
+            // what is wrong.
+            logger.info(
+                "libgit2 cannot read it, asking git", metadata: ["gitDir": "\(place.gitDir)", "error": "\(error)"])
+        }
         return try await WorkingState.process(place, git)
     }
 }

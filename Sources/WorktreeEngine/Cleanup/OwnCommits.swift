@@ -26,10 +26,14 @@ extension Engine {
                 }
             }
         }
+        let listed = try await git.require(
+            in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(if)%(symref)%(then)%(refname)%(end)"])
+        let symbolic = listed.text.split(separator: "\n").map(String.init)
+        let passing = Repository.passing.map { "\($0)*" }
         let result = try await git.require(
             in: nil,
             ["--git-dir=\(gitDir)", "log", "--max-count=100", "--format=%H %s", tip, "--not"]
-                + excluded.map { "--exclude=\($0)" } + ["--glob=\(onlyPrefix ?? "refs/")", "--"])
+                + (excluded + symbolic + passing).map { "--exclude=\($0)" } + ["--glob=\(onlyPrefix ?? "refs/")", "--"])
         return result.text.split(separator: "\n").map { line in
             let fields = line.split(separator: " ", maxSplits: 1)
             return OwnCommit(id: String(fields[0]), summary: fields.count > 1 ? String(fields[1]) : "")

@@ -81,7 +81,8 @@ extension Engine {
                 risks.append(
                     Risk(
                         kind: .untracked, path: ".",
-                        detail: "the repository \(run.commonDir) is gone, so that nothing here can be compared with it"))
+                        detail: "the repository \(run.commonDir) is gone, so that nothing here can be compared with it")
+                )
             }
         } else if run.materializer != .clone {
             // Somebody removed workdir and admin entry; the branch is all that is left.
@@ -170,6 +171,8 @@ extension Engine {
             where !reference.name.hasPrefix("refs/remotes/") && reference.name != "refs/stash"
                 && reference.name != run.branch.map({ "refs/heads/\($0)" })
             {
+                // A tag that the clone brought along is in the source repository still.
+                if reference.id == (try? await target(of: reference.name, in: run.commonDir)) { continue }
                 try await add(reference.id, reference.name, onlyPrefix: "refs/remotes/")
             }
             return risks
@@ -216,6 +219,8 @@ extension Engine {
             let staged = submodules[repository.path]
             let isSubmodule = staged != nil || repository.path.hasPrefix(gitDir)
             let isIgnored = ignored.contains { isInside("\(repository.path)/", $0) || repository.path + "/" == $0 }
+            // Without a `.git` git sees its files one by one, and so did the status: many projects track such directories.
+            if repository.workTree == nil, !isSubmodule, !isIgnored { continue }
             var reason = try await workAtRisk(in: repository)
             if reason == nil, let staged, let gitDir = repository.gitDir,
                 let head = try await target(of: "HEAD", in: gitDir), head != staged

@@ -32,7 +32,8 @@ struct Root: Sendable {
         do { top = try Directory(path) } catch {
             throw EngineError(
                 .root, .blocked,
-                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` in config.toml.", cause: error)
+                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` in config.toml.",
+                cause: error)
         }
         if let known = try await registry.rootMarker(path) {
             let root = Root(path: path, marker: known)
@@ -92,7 +93,8 @@ struct Root: Sendable {
     }
 
     func stagePath(_ run: Run) -> String { "\(path)/\(Root.privateName)/stage/\(run.adminID)" }
-    func trashPath(_ run: Run) -> String { "\(path)/\(Root.privateName)/trash/\(run.adminID)" }
+    func trashPath(_ run: Run) -> String { trashPath(run.adminID) }
+    func trashPath(_ name: String) -> String { "\(path)/\(Root.privateName)/trash/\(name)" }
 
     /// Bytes that an unprivileged process may still write. See: man 3 statvfs (f_bavail)
     func freeBytes() throws -> Int64 {

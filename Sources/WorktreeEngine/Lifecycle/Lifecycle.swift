@@ -20,7 +20,8 @@ extension Engine {
             if !run.superseded {
                 guard worker != nil else {
                     throw EngineError(
-                        .noProcess, .retry, "there is no process \(pid), so it cannot be attached to run \(key). Start the worker "
+                        .noProcess, .retry,
+                        "there is no process \(pid), so it cannot be attached to run \(key). Start the worker "
                             + "first, then attach its pid.")
                 }
                 if run.state == .attached, let bound = run.worker {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Registry
+import SystemPackage
 
 extension Engine {
     /// Rebuilds the registry from the records that admin entries and clones carry. Runs that are known stay as they are.
@@ -46,6 +47,7 @@ extension Engine {
         var records: [(RunRecord, FileIdentity?)] = []
         var commonDirs = Set(try repositories.map { try RepositoryLocation.find($0).commonDir })
         for root in await visibleRoots() {
+            try await blocking { try Self.restoreTrashed(root) }
             let found = try await blocking { try Self.records(below: root) }
             records += found.map { ($0.record, $0.identity) }
             commonDirs.formUnion(found.map(\.record.commonDir))
@@ -63,6 +65,19 @@ extension Engine {
             adopted.append(run.key)
         }
         return adopted
+    }
+
+    /// Moves workdirs whose removal did not come to its end back to their paths: they may hold work.
+    private static func restoreTrashed(_ root: Root) throws {
+        for entry in try root.openPrivate("trash").entries() {
+            guard let record = trashedRecord(entry.name, root), let run = try? Run(record, nil), run.root == root.path
+            else {
+                continue
+            }
+            do { try Trash.restore(run, root: root) } catch let error as SystemError where error.errno == .fileExists {
+                // Something else stands there now; both stay.
+            }
+        }
     }
 
     static func records(below root: Root) throws -> [(record: RunRecord, identity: FileIdentity)] {

@@ -88,6 +88,14 @@ extension Engine {
             run: run.key, action: "rolled-back", detail: "the workdir was not complete and given to nobody")
     }
 
+    /// The record of a workdir in the trash whose removal did not come to its end.
+    static func trashedRecord(_ name: String, _ root: Root) -> RunRecord? {
+        guard let gitDir = RepositoryLocation.gitDirectory(atDotGit: "\(root.trashPath(name))/.git"),
+            let directory = try? Directory(gitDir), let record = RunRecord(in: directory), record.adminID == name
+        else { return nil }
+        return record
+    }
+
     /// The roots that can be seen now. One that cannot is not an error here: nothing in it is touched.
     func visibleRoots() async -> [Root] {
         let isDefault = configuration.roots.isEmpty
@@ -111,12 +119,23 @@ extension Engine {
         // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover.
         let owned = Set(
             try await registry.runs(states: [.creating, .cleaning, .quarantined]).map(\.adminID))
+        let removed = Set(try await registry.runs(states: [.removed]).map(\.adminID))
         var emptied = 0
         var failed: [(String, String)] = []
         for (place, name) in leftovers {
             // A deletion that was interrupted leaves `<id>.<number>` beside `<id>`.
             let owner = name.split(separator: ".").dropLast().joined(separator: ".")
             if owned.contains(name) || owned.contains(owner) { continue }
+            if place == "trash", !removed.contains(name), let record = Self.trashedRecord(name, root) {
+                // The registry was lost in the middle of a removal, so nobody knows whether its work was looked at.
+                failed.append(
+                    (
+                        "\(root.path)/\(Root.privateName)/trash/\(name)",
+                        "it is the workdir of run \(record.issue) \(record.run), which the registry does not know as removed: "
+                            + "wtengine recover --rebuild"
+                    ))
+                continue
+            }
             do {
                 try await blocking { try TreeDeletion.delete(name, in: root.openPrivate(place)) }
                 emptied += 1

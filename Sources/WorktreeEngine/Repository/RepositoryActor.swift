@@ -43,7 +43,7 @@ actor RepositoryActor {
     func register(_ run: Run, root: Root) throws {
         let lock = try RepositoryLock(commonDir)
         defer { lock.release() }
-        if let branch = run.branch { try createBranch(branch, run) }
+        if let branch = run.branch { try lock.changing("refs/heads/\(branch)") { try createBranch(branch, run) } }
         let common = try Directory(commonDir)
         _ = try common.openOrMake("worktrees")
         try common.open(AdminEntry.privateName).rename(
@@ -135,6 +135,8 @@ actor RepositoryActor {
         if onlyIfReached, try !repository.ownCommits(of: id, excluding: [name, "refs/stash"], limit: 1).isEmpty {
             return false
         }
+        try lock.begin(name)
+        defer { lock.end() }
         return try repository.deleteReference(name, ifAt: id)
     }
 
@@ -174,34 +176,6 @@ actor RepositoryActor {
         let lock = try RepositoryLock(commonDir)
         defer { lock.release() }
         try Directory(AdminEntry.gitDir(run)).replace("locked", AdminEntry.lockReason(run) + "\n")
-    }
-}
-
-/// A `flock` on `<common dir>/wtengine.lock`: one process at a time changes the metadata of a repository.
-final class RepositoryLock {
-    private let descriptor: CInt
-
-    /// Waits up to 30 s: what is done under the lock takes milliseconds, so longer means a process that hangs.
-    init(_ commonDir: String) throws {
-        let path = "\(commonDir)/wtengine.lock"
-        descriptor = try system("open", path) { linux_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666) }
-        var waited: UInt32 = 0
-        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-            guard Glibc.errno == EWOULDBLOCK || Glibc.errno == EINTR, waited < 30_000_000 else {
-                close(descriptor)
-                throw EngineError(
-                    .locked, .blocked, "\(path) was held by another process for 30 s. Try again when it has ended.")
-            }
-            let pause = min(500 + waited / 8, 10_000)
-            usleep(pause)
-            waited += pause
-        }
-    }
-
-    /// Unlocked first: a child that another thread has just forked shares the lock until it calls exec.
-    func release() {
-        flock(descriptor, LOCK_UN)
-        close(descriptor)
     }
 }
 

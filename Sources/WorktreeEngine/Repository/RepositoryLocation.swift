@@ -23,7 +23,9 @@ struct RepositoryLocation: Hashable, Sendable {
     static func find(_ path: String) throws -> RepositoryLocation {
         guard !path.isEmpty, let start = realPath(path) else {
             throw EngineError(
-                .noRepository, .blocked, "there is no repository at \(path.debugDescription): no such directory. Clone it there first, or correct --repo.")
+                .noRepository, .blocked,
+                "there is no repository at \(path.debugDescription): no such directory. Clone it there first, or correct --repo."
+            )
         }
         var directory = start
         while true {

@@ -65,10 +65,32 @@ public struct Support: Hashable, Sendable {
         if entries.contains(where: { $0.name.hasPrefix("includeif.hasconfig:") }) {
             reasons.append("includeIf.hasconfig, which libgit2 ignores")
         }
+        reasons += conditionalIncludes(entries)
         if let format = values["core.repositoryformatversion"].flatMap({ Int($0.value) }), format > 1 {
             reasons.append("core.repositoryFormatVersion = \(format)")
         }
         return reasons
+    }
+
+    /// Files that git includes by git directory or branch: both are others in a worktree than here, where the
+    /// configuration is read. They count when they set something that a checkout reads.
+    private static func conditionalIncludes(_ entries: [ConfigEntry]) -> [String] {
+        entries.compactMap { entry in
+            guard entry.name.hasPrefix("includeif.gitdir") || entry.name.hasPrefix("includeif.onbranch:") else {
+                return nil
+            }
+            let home = ProcessInfo.processInfo.environment["HOME"] ?? ""
+            let path = entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value
+            if path.hasPrefix("/"), let included = try? ConfigFile.entries(path),
+                !included.contains(where: {
+                    ["core.", "filter.", "include", "extensions.", "index.", "feature."].contains(
+                        where: $0.name.hasPrefix)
+                })
+            {
+                return nil
+            }
+            return "\(entry.name), which may set another configuration in a worktree"
+        }
     }
 
     /// What the attributes of a tree ask for.
@@ -106,21 +128,9 @@ public struct Support: Hashable, Sendable {
                 guard parts.count == 2, parts[0] == "filter", let dot = parts[1].lastIndex(of: ".") else { return nil }
                 return String(parts[1][..<dot])
             })
-        let lines = sources.flatMap { source in source.text.split(whereSeparator: \.isNewline).map { (source, $0) } }
-        let macros = lines.compactMap { _, line in
-            line.hasPrefix("[attr]") ? line.dropFirst("[attr]".count).prefix { $0 != " " && $0 != "\t" } : nil
-        }
-        let unsets = Set((macros + ["binary"]).flatMap { ["-\($0)", "!\($0)"] })
-        for (source, text) in lines {
-            let line = text.drop { $0 == " " || $0 == "\t" }
-            if !line.hasPrefix("#") {
-                if line.hasPrefix("\"") {
-                    attributes.reasons.append("\(source.name): a quoted pattern, which libgit2 does not match")
-                }
-                for word in line.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
-                    if unsets.contains(String(word)) {
-                        attributes.reasons.append("\(source.name): \(word) unsets a macro, which libgit2 applies")
-                    }
+        for source in sources {
+            for line in source.text.split(whereSeparator: \.isNewline) where !line.drop(while: isBlank).hasPrefix("#") {
+                for word in line.split(whereSeparator: isBlank) {
                     if word.hasPrefix("filter="), drivers.contains(String(word.dropFirst("filter=".count))) {
                         attributes.reasons.append("\(source.name): \(word) with a configured program")
                     }
@@ -129,14 +139,43 @@ public struct Support: Hashable, Sendable {
                 }
             }
         }
-        attributes.reasons = Array(Set(attributes.reasons)).sorted()
         func value(_ name: String) -> ConfigEntry? { configuration.last { $0.name == name } }
         // A `core.autocrlf` that is no boolean but `input` converts only on the way in.
         if value("core.autocrlf")?.isTrue == true || value("core.eol")?.value.lowercased() == "crlf" {
             attributes.convert = true
         }
+        if attributes.convert {
+            if value("core.ignorecase")?.isTrue == true { attributes.reasons.append("core.ignorecase = true") }
+            for source in sources {
+                attributes.reasons += source.text.split(whereSeparator: \.isNewline).compactMap(unusual).map {
+                    "\(source.name): \($0)"
+                }
+            }
+        }
+        attributes.reasons = Array(Set(attributes.reasons)).sorted()
         return attributes
     }
+
+    /// What libgit2 reads otherwise than git in a line of attributes that may take part in a conversion; nil for a plain
+    /// line. Rather once too often to git than once a wrong file. See: git `attr.c` (`parse_attr_line`), `convert.c`
+    private static func unusual(_ text: Substring) -> String? {
+        // libgit2 takes the mark at the beginning of a file for a part of the first pattern.
+        if text.unicodeScalars.first == "\u{FEFF}" { return "a byte order mark" }
+        if text.utf8.count > 2000 { return "a line of more than 2000 bytes, which git ignores" }
+        let line = text.drop(while: isBlank)
+        if line.isEmpty || line.hasPrefix("#") { return nil }
+        if line.hasPrefix("\"") { return "a quoted pattern" }
+        if line.hasPrefix("!") { return "a negative pattern" }
+        if line.hasPrefix("[attr]") { return "a macro" }
+        if line.unicodeScalars.contains(where: { $0.value < 32 && $0 != "\t" }) { return "a control character" }
+        return line.split(whereSeparator: isBlank).dropFirst().lazy.map(String.init).first { word in
+            if ["text", "-text", "text=auto", "eol=lf", "eol=crlf", "binary"].contains(word) { return false }
+            let name = word.drop { $0 == "-" || $0 == "!" }.prefix { $0 != "=" }
+            return ["text", "eol", "crlf", "ident", "binary"].contains(name)
+        }
+    }
+
+    private static func isBlank(_ character: Character) -> Bool { character == " " || character == "\t" }
 
     /// Attribute files outside the tree that exist. See: man gitattributes (FILES)
     static func userAttributeFiles(
@@ -146,7 +185,9 @@ public struct Support: Hashable, Sendable {
         let home = environment["HOME"] ?? ""
         let user =
             configuration.last { $0.name == "core.attributesfile" }.map { entry in
-                entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value
+                // `~name/` as git expands it.
+                NSString(string: entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value)
+                    .expandingTildeInPath
             }
             ?? "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
         return ["\(commonDir)/info/attributes", user, "/etc/gitattributes"].compactMap { path in

@@ -49,6 +49,8 @@ struct Checkout {
         try writeInParallel(top, path, skipping: plain, into: &stats)
         try rewriteConverted(attributes, top, path, into: &stats)
         try write(indices(where: \.isSymlink), top, path, convert: false, into: &stats)
+        // The workers' arenas keep what they freed; the index needs as much again. See: man 3 malloc_trim
+        _ = linux_malloc_trim()
         return stats
     }
 
@@ -180,7 +182,7 @@ struct Checkout {
                     try checkout.create(entry, in: parent, $0)
                 }
             }
-            return try repository.withObject(entry.id) { try checkout.create(entry, in: parent, $0) }
+            return try repository.withBlob(entry.id) { try checkout.create(entry, in: parent, $0) }
         }
 
         mutating func write(_ entry: FlatTree.Entry, content: [UInt8]) throws -> FileStat {

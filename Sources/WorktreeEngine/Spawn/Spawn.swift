@@ -162,6 +162,10 @@ extension Engine {
         if let id = ObjectID(commit), try Support.repositoryReasons(location).isEmpty {
             return try await repository.deleteBranch(branch, ifAt: id, onlyIfReached: onlyIfReached)
         }
+        // Under the same lock as in process: of two branches that reach the same commits only one may go.
+        let commonDir = run.commonDir
+        let lock = try await blocking { try RepositoryLock(commonDir) }
+        defer { lock.release() }
         if try await repository.isCheckedOut(branch) { return false }
         if onlyIfReached,
             try await !ownCommits(of: commit, in: run.commonDir, excluding: ["refs/heads/\(branch)"]).isEmpty

@@ -88,7 +88,8 @@ extension Engine {
             name = configuration.branchTemplate.replacing("{issue}", with: key.issue.description)
                 .replacing("{run}", with: key.run.description).replacing("{role}", with: role.description)
         }
-        guard !name.hasPrefix("-"), Repository.isValidReference("refs/heads/\(name)") else {
+        guard !name.hasPrefix("-"), name != "HEAD", name != "@", Repository.isValidReference("refs/heads/\(name)")
+        else {
             throw EngineError(
                 .invalidInput, .retry,
                 "\(name.debugDescription)\(request.branch == .template ? ", made by the branch template," : "") is not a valid "

@@ -42,6 +42,7 @@ struct Recover: AsyncParsableCommand {
                 "\($0.action) \($0.run)\($0.detail.isEmpty ? "" : ": \(Table.visible($0.detail))")"
             },
             orTell: "Nothing to recover.")
+        if recovered.contains(where: { $0.action == "failed" }) { throw ExitStatus.failed.code }
     }
 
     private func rebuildRegistry() async throws {
