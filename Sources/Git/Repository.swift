@@ -87,26 +87,28 @@ public struct Repository: ~Copyable {
     public borrowing func withObject<T>(
         _ id: ObjectID, _ body: (UnsafeRawBufferPointer) throws -> T
     ) throws -> T {
-        var raw = id.raw
-        var object: OpaquePointer?
-        try check(git_odb_read(&object, odb, &raw), "git_odb_read")
-        defer { git_odb_object_free(object) }
-        return try body(UnsafeRawBufferPointer(start: git_odb_object_data(object), count: git_odb_object_size(object)))
+        try read(id, as: nil, body)
     }
 
     /// Gives the bytes of a blob to `body`; see ``withObject(_:_:)``.
-    /// - Throws: ``GitError``, also for an object of another type; a tree may name anything as a file.
+    /// - Throws: ``GitError``, also for an object of another type, since a tree may name anything as a file; or what
+    ///   `body` throws.
     public borrowing func withBlob<T>(
         _ id: ObjectID, _ body: (UnsafeRawBufferPointer) throws -> T
+    ) throws -> T {
+        try read(id, as: GIT_OBJECT_BLOB, body)
+    }
+
+    private borrowing func read<T>(
+        _ id: ObjectID, as type: git_object_t?, _ body: (UnsafeRawBufferPointer) throws -> T
     ) throws -> T {
         var raw = id.raw
         var object: OpaquePointer?
         try check(git_odb_read(&object, odb, &raw), "git_odb_read")
         defer { git_odb_object_free(object) }
-        guard git_odb_object_type(object) == GIT_OBJECT_BLOB else {
+        if let type, git_odb_object_type(object) != type {
             throw GitError(
-                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_ODB.rawValue),
-                message: "object \(id) is not a blob",
+                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_ODB.rawValue), message: "object \(id) has another type",
                 function: "git_odb_object_type")
         }
         return try body(UnsafeRawBufferPointer(start: git_odb_object_data(object), count: git_odb_object_size(object)))

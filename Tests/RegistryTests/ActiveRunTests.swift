@@ -15,7 +15,7 @@ import Testing
         #expect(await begin(try makeRun("local#1", "2026-01-01-qa-1"), switching: true) == "runExists")
         #expect(await begin(try makeRun("local#1", "2026-01-01-qa-2")) == "activeRun")
         #expect(
-            await begin(try makeRun("local#2", "2026-01-01-qa-1", path: "/root/local+1/2026-01-01-qa-1")) == "pathTaken"
+            await begin(try makeRun("local#2", "2026-01-01-qa-1", path: "/srv/local+1/2026-01-01-qa-1")) == "pathTaken"
         )
         #expect(await begin(try makeRun("local#2", "2026-01-01-qa-1")) == nil)
         #expect(await begin(try makeRun("local#2", "2026-01-01-qa-1")) == "creationInProgress")
@@ -131,13 +131,13 @@ import Testing
         let registry = try scratch.registry()
         let (made, _) = try await registry.spawn(makeRun("local#1", "2026-01-01-qa-1"))
         let known = try #require(try await registry.run(made.key))
-        #expect(try await !registry.adopt(makeRun("local#1", "2026-01-01-qa-1", path: "/root/x")))
+        #expect(try await !registry.adopt(makeRun("local#1", "2026-01-01-qa-1", path: "/srv/x")))
         #expect(try await !registry.adopt(makeRun("local#2", "2026-01-01-qa-1", path: known.path)))
         #expect(try await registry.run(known.key) == known)
         var older = Run(
             key: try RunKey(issue: "local#1", run: "2026-01-01-qa-0"), role: known.role, repo: "/repo",
             commonDir: "/repo/.git",
-            root: "/root", path: "/root/older", adminID: "older", branch: nil, base: "b", materializer: .git,
+            root: "/srv", path: "/srv/older", adminID: "older", branch: nil, base: "b", materializer: .git,
             createdAt: Date(timeIntervalSince1970: 1))
         older.state = .ready
         #expect(try await registry.adopt(older))

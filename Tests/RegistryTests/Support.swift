@@ -9,8 +9,8 @@ func makeRun(
 ) throws -> Run {
     let key = try RunKey(issue: issue, run: run)
     return try Run(
-        key: key, role: key.run.role ?? Role("other"), repo: repo, commonDir: "\(repo)/.git", root: "/root",
-        path: path ?? "/root/\(key.issue.pathComponent)/\(run)", adminID: "\(run)-\(UUID().uuidString)",
+        key: key, role: key.run.role ?? Role("other"), repo: repo, commonDir: "\(repo)/.git", root: "/srv",
+        path: path ?? "/srv/\(key.issue.pathComponent)/\(run)", adminID: "\(run)-\(UUID().uuidString)",
         branch: "run/\(issue)/\(run)", base: String(repeating: "a", count: 40), materializer: .checkout)
 }
 
