@@ -108,7 +108,8 @@ public struct Repository: ~Copyable {
         defer { git_odb_object_free(object) }
         if let type, git_odb_object_type(object) != type {
             throw GitError(
-                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_ODB.rawValue), message: "object \(id) has another type",
+                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_ODB.rawValue),
+                message: "object \(id) has another type",
                 function: "git_odb_object_type")
         }
         return try body(UnsafeRawBufferPointer(start: git_odb_object_data(object), count: git_odb_object_size(object)))
