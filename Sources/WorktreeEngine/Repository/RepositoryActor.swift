@@ -141,7 +141,9 @@ actor RepositoryActor {
     }
 
     /// Whether a HEAD of the repository names the branch. Reads the files: libgit2's own test is wrong both ways.
-    func isCheckedOut(_ branch: String) throws -> Bool {
+    ///
+    /// Not isolated: who holds the lock between processes may not wait for the actor, which may be waiting for that lock.
+    nonisolated func isCheckedOut(_ branch: String) throws -> Bool {
         let common = try Directory(commonDir)
         let line = "ref: refs/heads/\(branch)"
         if try common.read("HEAD")?.split(separator: "\n").first.map(String.init) == line, try !isBare() { return true }
@@ -167,7 +169,7 @@ actor RepositoryActor {
         return false
     }
 
-    private func isBare() throws -> Bool {
+    private nonisolated func isBare() throws -> Bool {
         try ConfigFile.entries("\(commonDir)/config").last { $0.name == "core.bare" }?.isTrue ?? false
     }
 

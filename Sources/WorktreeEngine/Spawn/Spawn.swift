@@ -166,7 +166,7 @@ extension Engine {
         let commonDir = run.commonDir
         let lock = try await blocking { try RepositoryLock(commonDir) }
         defer { lock.release() }
-        if try await repository.isCheckedOut(branch) { return false }
+        if try await blocking({ try repository.isCheckedOut(branch) }) { return false }
         if onlyIfReached,
             try await !ownCommits(of: commit, in: run.commonDir, excluding: ["refs/heads/\(branch)"]).isEmpty
         {
