@@ -1,4 +1,5 @@
 import CLibGit2
+import Glibc
 
 /// Every file of a tree, in index order, with all paths in one block of memory.
 ///
@@ -19,6 +20,8 @@ public struct FlatTree: Sendable {
         /// The object.
         public let id: ObjectID
 
+        /// A file, executable or not.
+        public var isFile: Bool { mode & 0o170000 == 0o100000 }
         /// A symbolic link.
         public var isSymlink: Bool { mode == 0o120000 }
         /// A submodule: its directory is made, nothing in it.
@@ -58,20 +61,21 @@ public struct FlatTree: Sendable {
         bytes[entry.nameStart..<(entry.pathStart + entry.pathLength)]
     }
 
-    fileprivate mutating func append(name: ArraySlice<UInt8>, to parent: Int, mode: UInt32, id: ObjectID) -> Entry {
-        let parentEntry = directories[parent]
+    fileprivate mutating func add(name: UnsafeRawBufferPointer, to parent: Int, mode: UInt32, id: ObjectID) {
+        let above = directories[parent]
         let start = bytes.count
-        if parentEntry.pathLength > 0 {
-            bytes.append(
-                contentsOf: Array(bytes[parentEntry.pathStart..<(parentEntry.pathStart + parentEntry.pathLength)]))
+        if above.pathLength > 0 {
+            for index in above.pathStart..<(above.pathStart + above.pathLength) { bytes.append(bytes[index]) }
             bytes.append(UInt8(ascii: "/"))
         }
         let nameStart = bytes.count
         bytes.append(contentsOf: name)
         let length = bytes.count - start
         bytes.append(0)
-        return Entry(
+        let entry = Entry(
             pathStart: start, nameStart: nameStart, pathLength: length, directory: parent, mode: mode, id: id)
+        if mode == 0o040000 { directories.append(entry) } else { entries.append(entry) }
+        if refusedPath == nil, isRefused(name, isSymlink: mode == 0o120000) { refusedPath = path(entry) }
     }
 }
 
@@ -79,24 +83,37 @@ extension Repository {
     /// Reads a tree and all trees below it.
     /// - Throws: ``GitError``; also for a tree object that is damaged.
     public borrowing func flatten(tree id: ObjectID) throws -> FlatTree {
+        let commonDir = String(cString: git_repository_commondir(pointer))
+        var reader = ObjectReader(commonDir: commonDir, packs: PackSet(objects: "\(commonDir)/objects"))
+        return try reader.flatten(tree: id)
+    }
+}
+
+extension ObjectReader {
+    /// Reads a tree and all trees below it.
+    /// - Throws: ``GitError``; also for a tree object that is damaged.
+    public mutating func flatten(tree id: ObjectID) throws -> FlatTree {
         var flat = FlatTree(top: id)
         try flatten(directory: 0, into: &flat)
         return flat
     }
 
-    private borrowing func flatten(directory: Int, into flat: inout FlatTree) throws {
-        // The bytes are copied out so that a deep tree holds no chain of open objects.
-        let content = try withObject(flat.directories[directory].id) { Array($0) }
+    private mutating func flatten(directory: Int, into flat: inout FlatTree) throws {
+        // The bytes are copied out, since the trees below are read into the same memory.
+        let content = try withObject(flat.directories[directory].id, as: .tree) { Array($0) }
         var offset = 0
         while offset < content.count {
-            guard let entry = RawTreeEntry(content, at: &offset) else {
-                throw GitError(
-                    code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_TREE.rawValue),
-                    message: "tree \(flat.directories[directory].id) is damaged", function: "flatten")
+            let below: Int? = try content.withUnsafeBytes { bytes in
+                guard let entry = RawTreeEntry(bytes, at: &offset) else {
+                    throw GitError(
+                        code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_TREE.rawValue),
+                        message: "tree \(flat.directories[directory].id) is damaged", function: "flatten")
+                }
+                let name = UnsafeRawBufferPointer(rebasing: bytes[entry.name])
+                flat.add(name: name, to: directory, mode: entry.mode, id: entry.id)
+                return entry.mode == 0o040000 ? flat.directories.count - 1 : nil
             }
-            let isDirectory = entry.mode == 0o040000
-            flat.add(name: content[entry.name], to: directory, mode: entry.mode, id: entry.id)
-            if isDirectory { try flatten(directory: flat.directories.count - 1, into: &flat) }
+            if let below { try flatten(directory: below, into: &flat) }
         }
     }
 }
@@ -106,12 +123,6 @@ extension FlatTree {
         bytes = [0]
         directories = [Entry(pathStart: 0, nameStart: 0, pathLength: 0, directory: 0, mode: 0o040000, id: id)]
     }
-
-    fileprivate mutating func add(name: ArraySlice<UInt8>, to parent: Int, mode: UInt32, id: ObjectID) {
-        let entry = append(name: name, to: parent, mode: mode, id: id)
-        if mode == 0o040000 { directories.append(entry) } else { entries.append(entry) }
-        if refusedPath == nil, isRefused(name, isSymlink: mode == 0o120000) { refusedPath = path(entry) }
-    }
 }
 
 /// One `mode SP name NUL id` record of a tree object. See: git `tree-walk.c` (`decode_tree_entry`)
@@ -120,7 +131,7 @@ private struct RawTreeEntry {
     let name: Range<Int>
     let id: ObjectID
 
-    init?(_ content: [UInt8], at offset: inout Int) {
+    init?(_ content: UnsafeRawBufferPointer, at offset: inout Int) {
         var mode: UInt32 = 0
         while offset < content.count, content[offset] != UInt8(ascii: " ") {
             guard (UInt8(ascii: "0")...UInt8(ascii: "7")).contains(content[offset]), mode < 0o1000000 else {
@@ -129,10 +140,14 @@ private struct RawTreeEntry {
             mode = mode << 3 | UInt32(content[offset] - UInt8(ascii: "0"))
             offset += 1
         }
-        guard let end = content[offset...].firstIndex(of: 0), end + 20 < content.count else { return nil }
+        guard offset < content.count,
+            let found = memchr(content.baseAddress! + offset, 0, content.count - offset)
+        else { return nil }
+        let end = UnsafeRawPointer(found) - content.baseAddress!
+        guard end + 20 < content.count else { return nil }
         name = (offset + 1)..<end
         guard !name.isEmpty else { return nil }
-        id = content.withUnsafeBytes { ObjectID(bytes: $0.baseAddress!.advanced(by: end + 1)) }
+        id = ObjectID(bytes: content.baseAddress! + end + 1)
         offset = end + 21
         // Old trees hold modes such as 100664; git reads them as one of the canonical ones. See: git `cache.h`
         self.mode =
@@ -148,7 +163,13 @@ private struct RawTreeEntry {
 /// Names that git refuses to write: `.`, `..`, and what some filesystem would take for `.git` or, for a symbolic link, for
 /// `.gitmodules`. A backslash separates names there, so each part counts.
 /// See: git `read-cache.c` (`verify_path_internal`), `path.c` (`is_ntfs_dotgit`)
-private func isRefused(_ name: ArraySlice<UInt8>, isSymlink: Bool) -> Bool {
+private func isRefused(_ name: UnsafeRawBufferPointer, isSymlink: Bool) -> Bool {
+    // Nearly every name ends here.
+    let first = name[0]
+    let isPlain = first != UInt8(ascii: ".") && first | 0x20 != UInt8(ascii: "g")
+    if isPlain, memchr(name.baseAddress!, 0x5c, name.count) == nil {
+        return memchr(name.baseAddress!, 0x2f, name.count) != nil
+    }
     if name.contains(UInt8(ascii: "/")) { return true }
     return name.split(separator: UInt8(ascii: "\\"), omittingEmptySubsequences: false).contains { part in
         guard let first = part.first, first == UInt8(ascii: ".") || first | 0x20 == UInt8(ascii: "g") else {

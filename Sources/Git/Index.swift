@@ -37,44 +37,6 @@ public struct FileStat: Hashable, Sendable {
 }
 
 extension Repository {
-    /// Writes the index file of a fresh checkout, with cache-tree.
-    ///
-    /// `git_index_read_tree` makes the entries and the cache-tree, without stat data. `git_index_add` would bring that
-    /// in, but drops the cache-tree along each entry's path, so the data is written into the entries themselves:
-    /// `git_index_get_byindex` returns the index's own entry, and none of these fields takes part in its order.
-    /// See: libgit2 `src/libgit2/index.c` (`git_index_get_byindex`, `read_tree_cb`, `write_disk_entry`)
-    /// - Parameters:
-    ///   - path: the file to write; must not exist.
-    ///   - stats: one for each entry of the flattened tree, in its order.
-    /// - Throws: ``GitError``.
-    public borrowing func writeIndex(_ path: String, tree: ObjectID, stats: [FileStat]) throws(GitError) {
-        var index: OpaquePointer?
-        try check(git_index_open(&index, path), "git_index_open")
-        defer { git_index_free(index) }
-        var treeID = tree.raw
-        var object: OpaquePointer?
-        try check(git_tree_lookup(&object, pointer, &treeID), "git_tree_lookup")
-        defer { git_tree_free(object) }
-        try check(git_index_read_tree(index, object), "git_index_read_tree")
-        guard git_index_entrycount(index) == stats.count else {
-            throw GitError(
-                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_INDEX.rawValue),
-                message: "tree \(tree) has \(stats.count) entries, its index \(git_index_entrycount(index))",
-                function: "git_index_read_tree")
-        }
-        for (position, stat) in stats.enumerated() {
-            let entry = UnsafeMutablePointer(mutating: git_index_get_byindex(index, position)!)
-            entry.pointee.ctime = git_index_time(seconds: stat.ctimeSeconds, nanoseconds: stat.ctimeNanoseconds)
-            entry.pointee.mtime = git_index_time(seconds: stat.mtimeSeconds, nanoseconds: stat.mtimeNanoseconds)
-            entry.pointee.dev = stat.device
-            entry.pointee.ino = stat.inode
-            entry.pointee.uid = stat.user
-            entry.pointee.gid = stat.group
-            entry.pointee.file_size = stat.size
-        }
-        try check(git_index_write(index), "git_index_write")
-    }
-
     /// A file that git is told not to look at: assume-unchanged or skip-worktree.
     public struct HiddenEntry: Sendable {
         /// The path, as bytes.

@@ -99,7 +99,7 @@ public struct Repository: ~Copyable {
         try read(id, as: GIT_OBJECT_BLOB, body)
     }
 
-    private borrowing func read<T>(
+    borrowing func read<T>(
         _ id: ObjectID, as type: git_object_t?, _ body: (UnsafeRawBufferPointer) throws -> T
     ) throws -> T {
         var raw = id.raw

@@ -149,10 +149,15 @@ struct Directory: ~Copyable {
 
     /// Writes a new file and, when asked, waits until it is on disk.
     func create(_ name: String, _ text: String, sync: Bool = false) throws(SystemError) {
+        try create(name, Array(text.utf8), sync: sync)
+    }
+
+    /// Writes a new file of these bytes.
+    func create(_ name: String, _ content: [UInt8], sync: Bool = false) throws(SystemError) {
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
         let file = try system("openat", describe(name)) { linux_openat(descriptor, name, flags, 0o666) }
         defer { close(file) }
-        var rest = Array(text.utf8)[...]
+        var rest = content[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             if count < 0, Glibc.errno == EINTR { continue }

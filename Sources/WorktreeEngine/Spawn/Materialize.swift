@@ -46,8 +46,7 @@ extension Engine {
                 commonDir: run.commonDir, flat: native.flat, converts: native.converts, workers: workers)
             let stats = try checkout.fill(root.stagePath(run))
             let adminStage = try AdminEntry.makeStage(run)
-            try Repository(gitDirectory: run.commonDir).writeIndex(
-                "\(adminStage)/index", tree: native.tree, stats: stats)
+            try Directory(adminStage).create("index", native.flat.indexFile(stats: stats))
             try AdminEntry.fillStage(run, identityLine: native.identityLine)
             try root.openPrivate("stage").open(run.adminID).create(".git", "gitdir: \(AdminEntry.path(run))\n")
         }

@@ -1,0 +1,170 @@
+import CLinux
+import Git
+import Glibc
+import SystemPackage
+
+/// Writes blobs one after the other into every destination of a checkout; owned by one worker.
+struct TreeWriter: ~Copyable {
+    private let job: Checkout.Job
+    private let flat: FlatTree
+    private var reader: ObjectReader
+    /// Only where attributes have to be looked up.
+    private var repository: Repository?
+    /// The directory that was written to last, in each destination.
+    private var directory = 0
+    private var directories: [CInt]
+
+    init(_ job: Checkout.Job, converts: Bool) throws {
+        self.job = job
+        flat = job.checkout.flat
+        reader = ObjectReader(commonDir: job.checkout.commonDir, packs: job.packs)
+        repository = converts ? try Self.openForAttributes(job) : nil
+        directories = job.tops.map { dup($0) }
+    }
+
+    deinit { for descriptor in directories { close(descriptor) } }
+
+    private static func openForAttributes(_ job: Checkout.Job) throws -> Repository {
+        let repository = try Repository(gitDirectory: job.checkout.commonDir)
+        try repository.useWorkdir(job.attributeSource)
+        try repository.useEmptyIndex()
+        return repository
+    }
+
+    /// Writes one file or symbolic link.
+    /// - Parameter done: is given the destination's number and what `lstat` says there.
+    mutating func write(_ entry: FlatTree.Entry, _ done: (Int, FileStat) -> Void) throws {
+        if entry.isSubmodule { return }
+        try enter(entry.directory)
+        var attempt = 1
+        while true {
+            do { return try copy(entry, done) } catch let error as GitError {
+                // A `git gc` beside us removes packs that a handle has not opened yet; a new handle sees the new.
+                if attempt == 3 {
+                    let commonDir = job.checkout.commonDir
+                    throw EngineError(
+                        .git, .needsHuman,
+                        "\(flat.path(entry)): object \(entry.id) cannot be read from \(commonDir) (\(error.message)). "
+                            + "`git fsck` there tells what is missing; fetch it again.", cause: error)
+                }
+                reader.reopen()
+                if repository != nil { repository = try Self.openForAttributes(job) }
+                attempt += 1
+            }
+        }
+    }
+
+    private mutating func copy(_ entry: FlatTree.Entry, _ done: (Int, FileStat) -> Void) throws {
+        let (flat, directories, mtime) = (flat, directories, job.checkout.mtime)
+        func spread(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
+            for (number, parent) in directories.enumerated() {
+                done(number, try flat.create(entry, in: parent, bytes, mtime: mtime))
+            }
+        }
+        if repository != nil, !entry.isSymlink {
+            try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { try spread($0) }
+        } else {
+            try reader.withBlob(entry.id) { try spread($0) }
+        }
+    }
+
+    /// Writes a file with another content than its blob's.
+    mutating func write(
+        _ entry: FlatTree.Entry, content: UnsafeRawBufferPointer, _ done: (Int, FileStat) -> Void
+    ) throws {
+        try enter(entry.directory)
+        for (number, parent) in directories.enumerated() {
+            done(number, try flat.create(entry, in: parent, content, mtime: job.checkout.mtime))
+        }
+    }
+
+    /// The content that attributes ask for; nil when it is the blob's own.
+    mutating func convertedContent(_ entry: FlatTree.Entry) throws -> [UInt8]? {
+        let plain = try reader.withBlob(entry.id) { Array($0) }
+        let converted = try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { Array($0) }
+        return plain == converted ? nil : converted
+    }
+
+    private mutating func enter(_ index: Int) throws {
+        if directory == index { return }
+        let entry = flat.directories[index]
+        for (number, top) in job.tops.enumerated() {
+            let flags = O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+            let opened = try system("openat", flat.path(entry)) {
+                index == 0 ? dup(top) : flat.withPath(entry) { linux_openat(top, $0, flags, 0) }
+            }
+            close(directories[number])
+            directories[number] = opened
+        }
+        directory = index
+    }
+}
+
+extension FlatTree {
+    /// Writes one file or symbolic link into an open directory.
+    fileprivate func create(
+        _ entry: Entry, in parent: CInt, _ bytes: UnsafeRawBufferPointer, mtime: timespec
+    ) throws(SystemError) -> FileStat {
+        entry.isSymlink
+            ? try link(entry, in: parent, bytes, mtime: mtime) : try createFile(entry, in: parent, bytes, mtime: mtime)
+    }
+
+    private func createFile(
+        _ entry: Entry, in parent: CInt, _ bytes: UnsafeRawBufferPointer, mtime: timespec
+    ) throws(SystemError) -> FileStat {
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
+        let file = try system("openat", path(entry)) {
+            withName(entry) { linux_openat(parent, $0, flags, entry.isExecutable ? 0o777 : 0o666) }
+        }
+        defer { close(file) }
+        var written = 0
+        while written < bytes.count {
+            let count = Glibc.write(file, bytes.baseAddress!.advanced(by: written), bytes.count - written)
+            if count < 0, Glibc.errno == EINTR { continue }
+            if count < 0 { throw .last("write", path(entry)) }
+            written += count
+        }
+        var value = stat()
+        try system("futimens", path(entry)) { withTimes(mtime) { futimens(file, $0) } }
+        try system("fstat", path(entry)) { fstat(file, &value) }
+        guard value.st_size == bytes.count else {
+            throw SystemError(call: "write (short)", path: path(entry), errno: .ioError)
+        }
+        return FileStat(value)
+    }
+
+    private func link(
+        _ entry: Entry, in parent: CInt, _ bytes: UnsafeRawBufferPointer, mtime: timespec
+    ) throws(SystemError) -> FileStat {
+        let target = bytes.map { CChar(bitPattern: $0) } + [0]
+        var value = stat()
+        try system("symlinkat", path(entry)) { withName(entry) { symlinkat(target, parent, $0) } }
+        try system("utimensat", path(entry)) {
+            withTimes(mtime) { times in withName(entry) { utimensat(parent, $0, times, AT_SYMLINK_NOFOLLOW) } }
+        }
+        try system("fstatat", path(entry)) { withName(entry) { fstatat(parent, $0, &value, AT_SYMLINK_NOFOLLOW) } }
+        return FileStat(value)
+    }
+
+    private func withName<T>(_ entry: Entry, _ body: (UnsafePointer<CChar>) -> T) -> T {
+        withPath(entry) { body($0.advanced(by: entry.nameStart - entry.pathStart)) }
+    }
+}
+
+private func withTimes(_ mtime: timespec, _ body: (UnsafePointer<timespec>) -> CInt) -> CInt {
+    withUnsafePointer(to: (timespec(tv_sec: 0, tv_nsec: UTIME_OMIT_VALUE), mtime)) {
+        $0.withMemoryRebound(to: timespec.self, capacity: 2, body)
+    }
+}
+
+/// `UTIME_OMIT`, a macro that Swift does not import. See: man 2 utimensat
+private let UTIME_OMIT_VALUE = (1 << 30) - 2
+
+extension FileStat {
+    init(_ value: stat) {
+        self.init(
+            ctime: (value.st_ctim.tv_sec, value.st_ctim.tv_nsec), mtime: (value.st_mtim.tv_sec, value.st_mtim.tv_nsec),
+            device: UInt64(value.st_dev), inode: UInt64(value.st_ino), user: value.st_uid, group: value.st_gid,
+            size: Int64(value.st_size))
+    }
+}
