@@ -84,62 +84,50 @@ struct ByteBuffer: ~Copyable {
     }
 
     borrowing func bytes(_ count: Int) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
-
-    /// The first `count` bytes in memory of their own, for the caller to free.
-    borrowing func copy(_ count: Int) -> UnsafeMutableRawPointer {
-        let copy = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: 16)
-        memcpy(copy, start, count)
-        return copy
-    }
 }
 
-/// Objects that deltas were made against, since the next one often has the same base. As git's, bounded in bytes.
-/// See: git `packfile.c` (delta base cache)
+/// Objects that deltas were made against, since the next one often has the same base. See: git `packfile.c` (delta base
+/// cache)
+///
+/// One block of memory, written round and round, so that nothing is allocated or freed for an object: with small blobs
+/// that, and the arenas it makes grow and shrink, costs as much as inflating them.
 struct DeltaBases: ~Copyable {
     private struct Slot {
         var pack = -1
         var offset = 0
         var kind = PackReader.Kind.blob
-        var start: UnsafeMutableRawPointer?
+        /// How many bytes had been written in all before this object.
+        var position = 0
         var count = 0
     }
 
     private var slots = [Slot](repeating: Slot(), count: 1 << 12)
-    private var total = 0
-    private var hand = 0
-    private static let limit = 4 << 20
+    private let memory = UnsafeMutableRawPointer.allocate(byteCount: Self.capacity, alignment: 16)
+    private var written = 0
+    private static let capacity = 4 << 20
 
-    deinit { for slot in slots { slot.start?.deallocate() } }
+    deinit { memory.deallocate() }
 
-    private func position(_ pack: Int, _ offset: Int) -> Int {
+    private func number(_ pack: Int, _ offset: Int) -> Int {
         // Fibonacci hashing; `>>` binds tighter than `&*`.
         Int((UInt64(truncatingIfNeeded: offset ^ pack << 40) &* 0x9e37_79b9_7f4a_7c15) >> 52)
     }
 
+    /// The bytes are valid until the next ``insert(_:_:_:_:)``.
     func find(_ pack: Int, _ offset: Int) -> (kind: PackReader.Kind, bytes: UnsafeRawBufferPointer)? {
-        let slot = slots[position(pack, offset)]
-        guard slot.offset == offset, slot.pack == pack, let start = slot.start else { return nil }
+        let slot = slots[number(pack, offset)]
+        guard slot.offset == offset, slot.pack == pack, written <= slot.position + Self.capacity else { return nil }
+        let start = memory + slot.position % Self.capacity
         return (slot.kind, UnsafeRawBufferPointer(start: start, count: slot.count))
     }
 
-    mutating func insert(
-        _ pack: Int, _ offset: Int, _ kind: PackReader.Kind, _ count: Int, _ buffer: borrowing ByteBuffer
-    ) {
-        guard count <= Self.limit / 4 else { return }
-        let position = position(pack, offset)
-        clear(position)
-        while total + count > Self.limit {
-            clear(hand)
-            hand = (hand + 1) % slots.count
-        }
-        slots[position] = Slot(pack: pack, offset: offset, kind: kind, start: buffer.copy(count), count: count)
-        total += count
-    }
-
-    private mutating func clear(_ position: Int) {
-        guard let start = slots[position].start else { return }
-        start.deallocate()
-        total -= slots[position].count
-        slots[position] = Slot()
+    mutating func insert(_ pack: Int, _ offset: Int, _ kind: PackReader.Kind, _ bytes: UnsafeRawBufferPointer) {
+        guard bytes.count > 0, bytes.count <= Self.capacity / 4 else { return }
+        let rest = Self.capacity - written % Self.capacity
+        if bytes.count > rest { written += rest }
+        memcpy(memory + written % Self.capacity, bytes.baseAddress!, bytes.count)
+        slots[number(pack, offset)] = Slot(
+            pack: pack, offset: offset, kind: kind, position: written, count: bytes.count)
+        written += bytes.count
     }
 }

@@ -84,13 +84,4 @@ extension Repository {
         try check(git_repository_hashfile(&id, pointer, cPath, GIT_OBJECT_BLOB, nil), "git_repository_hashfile")
         return ObjectID(id)
     }
-
-    /// How many entries the index of this handle has, read and checked from its file.
-    /// - Throws: ``GitError`` when the file is damaged.
-    public borrowing func indexEntryCount() throws(GitError) -> Int {
-        var index: OpaquePointer?
-        try check(git_repository_index(&index, pointer), "git_repository_index")
-        defer { git_index_free(index) }
-        return git_index_entrycount(index)
-    }
 }

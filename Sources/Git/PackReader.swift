@@ -89,7 +89,7 @@ struct PackReader: ~Copyable {
             guard let size = Delta.resultSize(patch, base: current.count), size <= Self.largest else { return nil }
             result.reserve(size)
             guard Delta.apply(patch, to: current, into: result.start, size) else { return nil }
-            if !isCached { bases.insert(number, offset, kind, current.count, base) }
+            if !isCached { bases.insert(number, offset, kind, current) }
             offset = link.offset
             isCached = false
             swap(&base, &result)

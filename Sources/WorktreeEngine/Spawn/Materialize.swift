@@ -102,8 +102,8 @@ extension Engine {
 
     // MARK: Before it is handed out
 
-    /// Links in both directions, HEAD at the base, and an index that can be read. That the files are right follows from
-    /// how they were written: into an empty private directory, each compared in size after the write.
+    /// Links in both directions, and HEAD at the base. That the files and the index are right follows from how they were
+    /// written: into an empty private directory, each compared in size after the write.
     private func verifyFresh(_ run: Run, _ root: Root) async throws -> FileIdentity {
         guard let relative = root.relative(run.path) else {
             throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
@@ -119,7 +119,6 @@ extension Engine {
         if run.materializer == .checkout {
             head = try await blocking {
                 let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
-                _ = try repository.indexEntryCount()
                 return try repository.head().commit?.description
             }
         } else {
