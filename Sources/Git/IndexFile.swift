@@ -106,7 +106,9 @@ public struct IndexFile: Sendable {
 
     /// Whether the file may have changed after it was compared without its stat data showing it: its mtime is not older
     /// than the index. Whole seconds, since some filesystems have no more. See: git `read-cache.c` (`is_racy_stat`)
-    public func isRacy(_ entry: Entry) -> Bool { entry.stat.mtimeSeconds >= modifiedSeconds }
+    public func isRacy(_ entry: Entry) -> Bool {
+        UInt32(bitPattern: entry.stat.mtimeSeconds) >= UInt32(bitPattern: modifiedSeconds)
+    }
 
     private static func damaged(_ message: String) -> GitError {
         GitError(

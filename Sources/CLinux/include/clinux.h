@@ -56,6 +56,11 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+/// Fills the buffer with `struct linux_dirent64` records; 0 at the end of the directory. See: man 2 getdents64
+static inline long linux_getdents64(int directory, void *buffer, size_t size) {
+    return syscall(SYS_getdents64, directory, buffer, size);
+}
+
 /// Gives memory that was freed back to the system. See: man 3 malloc_trim
 static inline int linux_malloc_trim(void) { return malloc_trim(0); }
 

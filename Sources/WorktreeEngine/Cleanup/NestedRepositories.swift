@@ -20,10 +20,14 @@ enum NestedRepositories {
     ///   - workdir: where the files are now.
     ///   - home: where they belong: relative links in `.git` files count from there.
     ///   - modules: `<git dir>/modules`, which a removal destroys.
-    static func find(workdir: String, home: String, modules: String) throws -> [NestedRepository] {
+    ///   - extras: what stands beside the tracked files, when that is known: only there a repository can be.
+    static func find(
+        workdir: String, home: String, modules: String, extras: [StatProof.Extra]? = nil
+    ) throws -> [NestedRepository] {
         var found: [NestedRepository] = []
         // Bytes: a name need not be UTF-8.
-        var pending: [[CChar]] = [[0]]
+        var pending: [[CChar]] =
+            extras?.filter(\.isDirectory).map { $0.path.map { CChar(bitPattern: $0) } + [0] } ?? [[0]]
         let top = try Directory(workdir)
         while let bytes = pending.popLast() {
             let relative = text(bytes)

@@ -207,7 +207,8 @@ extension Engine {
             state.submodules.map { (String(decoding: $0.path, as: UTF8.self), $0.commit) }, uniquingKeysWith: { $1 })
         let nested = try await blocking { () -> [NestedRepository] in
             if let workdir {
-                return try NestedRepositories.find(workdir: workdir, home: run.path, modules: "\(gitDir)/modules")
+                return try NestedRepositories.find(
+                    workdir: workdir, home: run.path, modules: "\(gitDir)/modules", extras: state.extras)
             }
             return NestedRepositories.moduleDirectories("\(gitDir)/modules").map {
                 NestedRepository(path: $0, gitDir: $0, workTree: nil)

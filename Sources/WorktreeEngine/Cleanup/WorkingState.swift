@@ -16,6 +16,9 @@ struct WorkingState: Sendable {
     /// Each with the commit in the index, in hexadecimal.
     var submodules: [(path: [UInt8], commit: String)] = []
     var stashes: [Stash] = []
+    /// What stands beside the tracked files, when ``StatProof`` has found those as the index says; nil otherwise.
+    /// Nested repositories can then be nowhere else.
+    var extras: [StatProof.Extra]?
 
     struct Stash: Sendable {
         let message: String
@@ -46,7 +49,14 @@ extension WorkingState {
         if case .branch(let name, _) = head { state.headBranch = name }
         if let commit = head.commit {
             state.headCommit = commit.description
-            let flat = try repository.flatten(tree: repository.tree(ofCommit: commit))
+            let tree = try repository.tree(ofCommit: commit)
+            if let workdir = place.workdir, let extras = try proveClean(place.gitDir, workdir, tree) {
+                state.extras = extras
+                state.status = try repository.untracked(extras.map { ($0.path, $0.isDirectory) })
+                state.stashes = try stashes(repository)
+                return state
+            }
+            let flat = try repository.flatten(tree: tree)
             let attributes = try Support.attributes(
                 flat, repository, configuration: configuration, commonDir: place.commonDir)
             guard attributes.reasons.isEmpty else { return nil }
@@ -67,8 +77,24 @@ extension WorkingState {
         if let workdir = place.workdir {
             state.editedHidden = try flags.hidden.filter { try isEdited($0, repository, workdir) }.map(\.path)
         }
-        state.stashes = try repository.stashes().map { Stash(message: $0.message, parent: $0.parent?.description) }
+        state.stashes = try stashes(repository)
         return state
+    }
+
+    private static func stashes(_ repository: borrowing Repository) throws -> [Stash] {
+        try repository.stashes().map { Stash(message: $0.message, parent: $0.parent?.description) }
+    }
+
+    /// Whether stat data alone shows that nothing is staged, modified, hidden or in conflict.
+    /// - Returns: what stands beside the tracked files; nil when it does not show that, and everything must be looked at.
+    private static func proveClean(
+        _ gitDir: String, _ workdir: String, _ tree: ObjectID
+    ) throws -> [StatProof.Extra]? {
+        // An index that is missing or of another form is for libgit2 or git to judge.
+        guard let index = try? IndexFile(path: "\(gitDir)/index"), index.rootTree == tree,
+            case .holds(let extras) = try StatProof.examine(workdir, index)
+        else { return nil }
+        return extras
     }
 
     private static func isEdited(

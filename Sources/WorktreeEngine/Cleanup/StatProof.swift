@@ -1,0 +1,172 @@
+import CLinux
+import Dispatch
+import Foundation
+import Git
+import Glibc
+import Synchronization
+
+/// One parallel walk over the tracked directories of a workdir that compares every file with its index entry by `lstat`.
+///
+/// Where it holds, every tracked file is there and is what the index says, by the same trust in stat data as git's own,
+/// and everything else in these directories is known. Whatever it cannot decide (a racy or hidden entry, a conflict, a
+/// submodule, a directory that cannot be opened) makes it fail, and the full inspection decides.
+struct StatProof: Sendable {
+    /// Something beside the tracked files: the directory itself, not what is in it.
+    struct Extra: Sendable {
+        /// Below the workdir, as bytes.
+        let path: [UInt8]
+        let isDirectory: Bool
+    }
+
+    enum Verdict: Sendable {
+        /// Every tracked file is as the index says; with what else there is, in no order.
+        case holds(extras: [Extra])
+        /// Something is not, or cannot be decided; the words are for the log.
+        case fails(String)
+    }
+
+    private let index: IndexFile
+    private let layout: IndexLayout
+    /// The workdir.
+    private let top: CInt
+
+    /// - Parameters:
+    ///   - workdir: where the files are.
+    ///   - index: their index.
+    static func examine(_ workdir: String, _ index: IndexFile) throws -> Verdict {
+        guard index.entries.allSatisfy(\.isPlain) else {
+            return .fails("entries of a merge, hidden, or of a submodule")
+        }
+        guard !index.entries.contains(where: index.isRacy) else { return .fails("racy entries") }
+        let top = try Directory(workdir)
+        // Open to the end of the walk.
+        defer { _ = top.descriptor }
+        return StatProof(index: index, layout: IndexLayout(index), top: top.descriptor).walk()
+    }
+
+    private func walk() -> Verdict {
+        let next = Atomic<Int>(0)
+        let result = Mutex<(extras: [Extra], failure: String?)>(([], nil))
+        // More workers than cores do not help: the kernel answers from memory, or the disk is the limit.
+        let workers = min(8, ProcessInfo.processInfo.activeProcessorCount, layout.folders.count)
+        DispatchQueue.concurrentPerform(iterations: workers) { _ in
+            var worker = Worker(self)
+            while true {
+                let position = next.add(1, ordering: .relaxed).oldValue
+                if position >= layout.folders.count { break }
+                worker.examine(layout.folders[position])
+                if worker.failure != nil { break }
+            }
+            // The others have nothing to add to a failure.
+            if worker.failure != nil { next.store(layout.folders.count, ordering: .relaxed) }
+            result.withLock { result in
+                result.extras += worker.extras
+                result.failure = result.failure ?? worker.failure
+            }
+        }
+        return result.withLock { result in
+            result.failure.map { .fails($0) } ?? .holds(extras: result.extras)
+        }
+    }
+
+    /// One thread's part.
+    private struct Worker: ~Copyable {
+        let proof: StatProof
+        var extras: [Extra] = []
+        var failure: String?
+        private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 8)
+
+        init(_ proof: StatProof) { self.proof = proof }
+
+        deinit { buffer.deallocate() }
+
+        mutating func examine(_ folder: IndexLayout.Folder) {
+            let path = Array(proof.index.bytes[folder.path])
+            let directory = Self.open(path, below: proof.top)
+            guard directory >= 0 else {
+                failure = "\(String(decoding: path, as: UTF8.self)): \(String(cString: strerror(errno)))"
+                return
+            }
+            defer { close(directory) }
+            var found = 0
+            while true {
+                let size = linux_getdents64(directory, buffer.baseAddress!, buffer.count)
+                if size < 0 { failure = "getdents64: \(String(cString: strerror(errno)))" }
+                if size <= 0 || failure != nil { break }
+                found += take(size, directory, folder, path)
+            }
+            if failure == nil, found != folder.files.count {
+                failure = "\(folder.files.count - found) file(s) missing in \(String(decoding: path, as: UTF8.self))"
+            }
+        }
+
+        /// Through no symbolic link and no mount. Where the kernel has no openat2, nothing is proved.
+        private static func open(_ path: [UInt8], below top: CInt) -> CInt {
+            let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+            if path.isEmpty { return linux_openat(top, ".", flags, 0) }
+            let name = path.map { CChar(bitPattern: $0) } + [0]
+            for _ in 0..<100 {
+                let result = linux_openat2(top, name, UInt64(flags), 0, LINUX_RESOLVE_BENEATH_STRICT)
+                // A rename elsewhere made the kernel's check inconclusive. See: man 2 openat2 (EAGAIN)
+                if result >= 0 || (Glibc.errno != EAGAIN && Glibc.errno != EINTR) { return result }
+            }
+            return -1
+        }
+
+        /// Looks at records of a directory: `ino` 8 bytes, `off` 8, `reclen` 2, `type` 1, name. See: man 2 getdents64
+        /// - Returns: how many tracked files were among them.
+        private mutating func take(
+            _ size: Int, _ directory: CInt, _ folder: IndexLayout.Folder, _ path: [UInt8]
+        ) -> Int {
+            var found = 0
+            var offset = 0
+            while offset < size, failure == nil {
+                let record = UnsafeRawPointer(buffer.baseAddress!) + offset
+                offset += Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+                let text = (record + 19).assumingMemoryBound(to: CChar.self)
+                let name = UnsafeRawBufferPointer(start: text, count: strlen(text))
+                if name.elementsEqual(".".utf8) || name.elementsEqual("..".utf8) { continue }
+                if name.elementsEqual(".git".utf8) {
+                    // The link to the admin entry. A repository inside is nothing to decide here.
+                    if !path.isEmpty { failure = "a repository in \(String(decoding: path, as: UTF8.self))" }
+                    continue
+                }
+                var type = record.load(fromByteOffset: 18, as: UInt8.self)
+                var value = stat()
+                var isKnown = false
+                if type == UInt8(DT_UNKNOWN) {
+                    isKnown = fstatat(directory, text, &value, AT_SYMLINK_NOFOLLOW) == 0
+                    type = isKnown && value.st_mode & S_IFMT == S_IFDIR ? UInt8(DT_DIR) : UInt8(DT_REG)
+                }
+                if type == UInt8(DT_DIR) {
+                    if proof.layout.hasFolder(name, in: folder, of: proof.index) { continue }
+                } else if let entry = proof.layout.file(name, in: folder, of: proof.index) {
+                    guard isKnown || fstatat(directory, text, &value, AT_SYMLINK_NOFOLLOW) == 0,
+                        Self.isSame(value, entry)
+                    else {
+                        failure = "changed: \(String(decoding: proof.index.path(entry), as: UTF8.self))"
+                        break
+                    }
+                    found += 1
+                    continue
+                }
+                extras.append(
+                    Extra(
+                        path: (path.isEmpty ? [] : path + [UInt8(ascii: "/")]) + Array(name),
+                        isDirectory: type == UInt8(DT_DIR)))
+            }
+            return found
+        }
+
+        private static func isSame(_ value: stat, _ entry: IndexFile.Entry) -> Bool {
+            let kind: mode_t =
+                switch entry.mode {
+                case 0o100644, 0o100755: S_IFREG
+                case 0o120000: S_IFLNK
+                default: 0
+                }
+            guard value.st_mode & S_IFMT == kind, entry.stat.matches(FileStat(value)) else { return false }
+            return kind == S_IFLNK || (value.st_mode & 0o100 != 0) == (entry.mode & 0o100 != 0)
+        }
+    }
+}
