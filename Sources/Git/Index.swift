@@ -13,6 +13,9 @@ public struct FileStat: Hashable, Sendable {
     var group: UInt32
     var size: UInt32
 
+    /// The low 32 bits of the size in bytes.
+    public var byteCount: UInt32 { size }
+
     /// Keeps the low 32 bits of each field, as git's index does. See: git `Documentation/gitformat-index`
     public init(
         ctime: (seconds: Int, nanoseconds: Int), mtime: (seconds: Int, nanoseconds: Int), device: UInt64,

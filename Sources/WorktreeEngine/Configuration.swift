@@ -30,6 +30,12 @@ public struct Configuration: Sendable {
     public var keepsIgnoredFiles: Bool
     /// Threads that write the files of one workdir; nil for as many as there are cores, at most 8.
     public var checkoutWorkers: Int?
+    /// How many workdirs are kept ready for each revision that runs begin at; 0 for none but those of
+    /// ``Engine/fillPool(repository:base:size:)``.
+    public var poolSize: Int
+    /// Refill pools in the background after a claim. A process that ends soon after its spawn says false, and leaves it
+    /// to ``Engine/sweep()``.
+    public var refillsPools: Bool
     /// How long one git process may take.
     public var gitTimeout: Duration
     /// Who stands in the audit log; nil for `user@host:pid`.
@@ -45,6 +51,8 @@ public struct Configuration: Sendable {
         branchTemplate = "run/{issue}/{run}"
         deletesUnmergedBranches = false
         keepsIgnoredFiles = false
+        poolSize = 0
+        refillsPools = true
         gitTimeout = .seconds(600)
     }
 

@@ -6,6 +6,7 @@ public import Registry
 import Synchronization
 
 public import struct Foundation.Date
+import class Foundation.ProcessInfo
 
 /// Gives every run of an agent a clean workdir of its own, and takes it back without losing work.
 ///
@@ -20,6 +21,8 @@ public final class Engine: Sendable {
     let git: GitProcess
     private let actors = Mutex<[String: RepositoryActor]>([:])
     let unlinking = Mutex<[Task<Bool, Never>]>([])
+    let warm = WarmPool()
+    let sharedCheckouts = SharedCheckouts()
     private let treeAttributes = Mutex<[String: Support.Attributes]>([:])
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {
@@ -156,6 +159,9 @@ public final class Engine: Sendable {
         return made
     }
 
+    /// Threads that write the files of one workdir.
+    var checkoutWorkers: Int { configuration.checkoutWorkers ?? min(8, ProcessInfo.processInfo.activeProcessorCount) }
+
     /// The choke point of every public method.
     static func catching<T: Sendable>(
         _ context: String, _ body: () async throws -> T
@@ -188,4 +194,4 @@ func blocking<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async thr
     }
 }
 
-private let blockingQueue = DispatchQueue(label: "wtengine.blocking", attributes: .concurrent)
+let blockingQueue = DispatchQueue(label: "wtengine.blocking", attributes: .concurrent)

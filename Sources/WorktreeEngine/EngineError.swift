@@ -84,6 +84,8 @@ extension EngineError.Code {
     public static let foreignOwner = Self(rawValue: "WT-REPO-OWNER")
     /// The forced materializer cannot serve the repository.
     public static let unsupported = Self(rawValue: "WT-UNSUPPORTED")
+    /// The pool has no slot that fits.
+    public static let noSlot = Self(rawValue: "WT-POOL-EMPTY")
     /// git or libgit2 failed.
     public static let git = Self(rawValue: "WT-GIT")
     /// A lock is held by another process.

@@ -44,7 +44,7 @@ struct ConfigurationFile {
     // MARK: Tables
 
     private mutating func read(_ table: TOMLTable) throws {
-        try each(table, "", ["roots", "limits", "policies", "branch", "cleanup", "checkout", "git", "audit"]) {
+        try each(table, "", ["roots", "limits", "policies", "branch", "cleanup", "checkout", "pool", "git", "audit"]) {
             file, key, value in
             switch key {
             case "roots": file.configuration.roots = try file.roots(value)
@@ -59,6 +59,10 @@ struct ConfigurationFile {
             case "checkout":
                 try file.section(value, key, ["workers"]) { file, key, value in
                     file.configuration.checkoutWorkers = try file.integer(value, key, 1...256)
+                }
+            case "pool":
+                try file.section(value, key, ["size"]) { file, key, value in
+                    file.configuration.poolSize = try file.integer(value, key, 0...1000)
                 }
             case "git":
                 try file.section(value, key, ["timeout"]) { file, key, value in

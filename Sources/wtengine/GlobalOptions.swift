@@ -20,7 +20,12 @@ struct GlobalOptions: ParsableArguments {
     func openEngine() async throws -> Engine { try await Engine.open(try configuration()) }
 
     /// Reads config.toml.
-    func configuration() throws -> Configuration { try ConfigurationFile.load(state: try stateDirectory()) }
+    func configuration() throws -> Configuration {
+        var configuration = try ConfigurationFile.load(state: try stateDirectory())
+        // A command ends before a refill would.
+        configuration.refillsPools = false
+        return configuration
+    }
 
     /// Prints the answer in the form that was asked for.
     func answer(json document: @autoclosure () -> JSON, text: @autoclosure () -> String) throws {

@@ -8,6 +8,8 @@ extension SweepReport {
             "skipped": .array(skipped.map(Self.json)), "pruned": .array(pruned.map(\.json)),
             "emptied": .number(emptied),
             "trashLeft": .array(trashLeft.map { ["path": .text($0.path), "reason": .text($0.reason)] }),
+            "slotsFilled": .number(slotsFilled),
+            "poolsLeft": .array(poolsLeft.map { ["repo": .text($0.repository), "reason": .text($0.reason)] }),
         ]
     }
 
@@ -17,6 +19,8 @@ extension SweepReport {
             + quarantined.map { "quarantined \($0.run): \($0.reason)" }
             + skipped.map { "skipped \($0.run): \($0.reason)" }
             + trashLeft.map { "could not unlink \($0.path): \($0.reason)" }
+            + poolsLeft.map { "could not fill the pool of \($0.repository): \($0.reason)" }
+            + (slotsFilled > 0 ? ["filled \(slotsFilled) slot(s) of pools"] : [])
             + (emptied > 0 ? ["emptied \(emptied) from the trash"] : [])
     }
 

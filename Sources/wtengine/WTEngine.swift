@@ -40,7 +40,7 @@ struct WTEngine: AsyncParsableCommand {
                 name: "Looking", subcommands: [List.self, Show.self, Which.self, Verify.self, Audit.self, Doctor.self]),
             CommandGroup(
                 name: "Keeping house",
-                subcommands: [Recover.self, Sweep.self, Prune.self, Lock.self, Unlock.self]),
+                subcommands: [Recover.self, Sweep.self, Prune.self, PoolCommand.self, Lock.self, Unlock.self]),
         ])
 
     /// Replaces the default of the argument parser, which knows neither the exit codes nor `--json`.

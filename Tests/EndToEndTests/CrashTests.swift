@@ -54,6 +54,75 @@ struct CrashTests {
         #expect(try await tool("verify", "local#1", "2026-02-14-backend-0001").status == 0, "killed at \(moment)")
     }
 
+    /// Ready slots are whole, and every index in the common dir has its slot.
+    private func expectPoolIsWhole(_ tool: Tool, _ repository: TestRepository, _ comment: Comment) throws {
+        func names(_ path: String) -> [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+        }
+        let top = "\(tool.state)/workdirs/.wtengine/pool"
+        let slots = names(top).flatMap { names("\(top)/\($0)").filter { $0 != "pool.json" } }.sorted()
+        let indexes = names("\(repository.path)/.git/wtengine")
+        #expect(indexes == slots.map { "pool-\($0)" }, comment)
+    }
+
+    @Test(arguments: moments) func `a claim that is killed is undone or finished`(_ moment: Int) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        #expect(try await tool("pool", "fill", "--repo", repository.path, "--size", "2").status == 0)
+        let spawn = [
+            "spawn", "--repo", repository.path, "--issue", "local#1", "--run", "2026-02-14-backend-0001",
+            "--materializer", "pool",
+        ]
+        let killed = try await tool.run(spawn, wrapper: killing(at: moment))
+        let comment: Comment = "killed at \(moment), status \(killed.status)"
+        try await expectRecovers(tool, repository, comment)
+        try expectPoolIsWhole(tool, repository, comment)
+        // At most one slot is gone, so the very same request finds one.
+        if try await tool("list", "--json").array.isEmpty {
+            #expect(try await tool.run(spawn).status == 0, comment)
+        }
+        #expect(try await tool("verify", "local#1", "2026-02-14-backend-0001").status == 0, comment)
+        #expect(try await git("status", "--porcelain", "--ignored", in: try await path(tool)) == "", comment)
+    }
+
+    private func path(_ tool: Tool) async throws -> String {
+        try await tool("show", "local#1", "2026-02-14-backend-0001", "--json").object["path"] as? String ?? ""
+    }
+
+    @Test(arguments: moments) func `a fill that is killed leaves whole slots only`(_ moment: Int) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let killed = try await tool.run(
+            ["pool", "fill", "--repo", repository.path, "--size", "2"], wrapper: killing(at: moment))
+        let comment: Comment = "killed at \(moment), status \(killed.status)"
+        try await expectRecovers(tool, repository, comment)
+        try expectPoolIsWhole(tool, repository, comment)
+        // What is there can be handed out, and the next fill goes on.
+        #expect(try await tool("pool", "fill", "--repo", repository.path, "--size", "2").status == 0, comment)
+        #expect(try await tool("pool", "status", "--json").array.first?["ready"] as? Int == 2, comment)
+        let more = ["--materializer", "pool"]
+        let workdir = try await tool.spawn(repository, issue: "local#1", run: "2026-02-14-backend-0001", more: more)
+        #expect(try await git("status", "--porcelain", "--ignored", in: workdir) == "", comment)
+        #expect(try await tool("verify", "local#1", "2026-02-14-backend-0001").status == 0, comment)
+    }
+
+    @Test(arguments: moments.prefix(10))
+    func `a drain that is killed leaves whole slots only`(_ moment: Int) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        #expect(try await tool("pool", "fill", "--repo", repository.path, "--size", "2").status == 0)
+        let killed = try await tool.run(["pool", "drain"], wrapper: killing(at: moment))
+        let comment: Comment = "killed at \(moment), status \(killed.status)"
+        try await expectRecovers(tool, repository, comment)
+        try expectPoolIsWhole(tool, repository, comment)
+        #expect(try await tool("pool", "drain").status == 0, comment)
+        try expectPoolIsWhole(tool, repository, comment)
+        #expect(try await tool("pool", "status", "--json").array.isEmpty, comment)
+    }
+
     @Test(arguments: moments) func `a cleanup that is killed is finished or taken back`(_ moment: Int) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()

@@ -29,10 +29,13 @@ public struct RunFixture: Sendable {
         if materializer == .git { try await repository.refuseLibgit2() }
         try await shell(prepare, in: repository.path, ["ROOT": scratch.path])
         engine = try await scratch.engine(change)
+        if materializer == .pool { try await engine.fillPool(repository: repository.path, size: 1) }
         workdir = try await engine.spawn(
             SpawnRequest(
                 issue: "local#1", run: "2026-02-14-backend-0001", repository: repository.path, branch: branch,
                 materializer: materializer == .clone ? .clone : nil))
+        // Only the run is under test: no refill beside it, no slot left.
+        if materializer == .pool { try await engine.drainPool() }
         guard workdir.materializer == materializer else {
             throw CommandError(description: "served by \(workdir.materializer) instead of \(materializer)")
         }

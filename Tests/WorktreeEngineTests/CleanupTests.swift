@@ -30,7 +30,7 @@ import Testing
             ("an edit in a nested repository", "echo second >> nested/file"),
             ("a commit in a nested repository", "git -C nested commit -qam second"),
             ("a new nested repository", "git init -q more"),
-        ], [Materializer.checkout, .git])
+        ], [Materializer.checkout, .pool, .git])
     func `whatever changes after the plan ends the cleanup`(
         _ change: (name: String, script: String), _ materializer: Materializer
     ) async throws {
@@ -125,7 +125,7 @@ import Testing
 
     // MARK: The branch
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `a branch with commits of its own stays`(_ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer)
         try await run.sh("echo x >> README.md; git commit -qam work")
@@ -140,7 +140,7 @@ import Testing
         #expect(try await git("rev-parse", run.workdir.branch!, in: run.repository.path) == head)
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `a branch that is merged goes`(_ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer)
         try await run.sh("echo x >> README.md; git commit -qam work")
@@ -150,7 +150,7 @@ import Testing
         #expect(try await run.repository.branches() == ["main"])
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `a branch that another worktree has checked out stays`(_ materializer: Materializer) async throws {
         for script in [
             "git worktree add -q $ROOT/other $BRANCH",
@@ -164,7 +164,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `commits of a branch that the configuration deletes are at risk`(_ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer) { $0.deletesUnmergedBranches = true }
         try await run.sh("git commit -q --allow-empty -m work")

@@ -6,7 +6,7 @@ import Testing
 
 /// Ways in which references, indexes and crashes have tricked a removal.
 @Suite struct HardCaseTests {
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `a symbolic reference to the run's branch does not make its commits safe`(_ way: Materializer) async throws {
         let run = try await RunFixture(way)
         try await run.sh(
@@ -17,7 +17,7 @@ import Testing
         #expect(try await run.repository.branches().contains(run.workdir.branch!))
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `a commit that only a bisect reaches is at risk`(_ way: Materializer) async throws {
         let run = try await RunFixture(way, branch: .detached)
         try await run.sh(
@@ -25,7 +25,7 @@ import Testing
         #expect(try await run.engine.planCleanup(run.key).risks.map(\.kind) == [.detachedCommits])
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `of two branches with the same commits one stays, also when both are cleaned up at once`(
         _ way: Materializer
     ) async throws {

@@ -86,7 +86,7 @@ import Testing
         #expect(try await run.engine.sweep().cleaned == [run.key])
     }
 
-    @Test(arguments: [Materializer.checkout, .git])
+    @Test(arguments: [Materializer.checkout, .pool, .git])
     func `entries of workdirs that somebody deleted are pruned`(_ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer)
         let sibling = try await run.sibling()

@@ -9,7 +9,7 @@ import Testing
         arguments: [
             "rm registry.sqlite*", "rm registry.sqlite*; echo 'not a database at all' > registry.sqlite",
             "rm registry.sqlite-*; head -c 3000 registry.sqlite > r; mv r registry.sqlite",
-        ], [Materializer.checkout, .git, .clone])
+        ], [Materializer.checkout, .pool, .git, .clone])
     func `runs come back from disk when the registry is lost`(_ script: String, _ materializer: Materializer)
         async throws
     {

@@ -96,7 +96,7 @@ import Testing
         #expect(try await run.repository.worktreeCount() == 1)
     }
 
-    @Test(arguments: Removal.allCases, [Materializer.checkout, .git])
+    @Test(arguments: Removal.allCases, [Materializer.checkout, .pool, .git])
     func `a cleanup that was killed`(_ step: Removal, _ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer)
         let sibling = try await run.sibling()

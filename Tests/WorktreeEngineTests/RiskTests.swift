@@ -18,17 +18,17 @@ struct RiskCase: Sendable, CustomTestStringConvertible {
 }
 
 @Suite struct RiskTests {
-    @Test(arguments: RiskCase.files + RiskCase.hidden, [Materializer.checkout, .git])
+    @Test(arguments: RiskCase.files + RiskCase.hidden, [Materializer.checkout, .pool, .git])
     func `work in files`(_ work: RiskCase, _ materializer: Materializer) async throws {
         try await check(work, RunFixture(materializer))
     }
 
-    @Test(arguments: RiskCase.history + RiskCase.operations, [Materializer.checkout, .git])
+    @Test(arguments: RiskCase.history + RiskCase.operations, [Materializer.checkout, .pool, .git])
     func `work in the history`(_ work: RiskCase, _ materializer: Materializer) async throws {
         try await check(work, RunFixture(materializer))
     }
 
-    @Test(arguments: RiskCase.nested, [Materializer.checkout, .git])
+    @Test(arguments: RiskCase.nested, [Materializer.checkout, .pool, .git])
     func `work in nested repositories`(_ work: RiskCase, _ materializer: Materializer) async throws {
         try await check(work, RunFixture(materializer))
     }

@@ -36,7 +36,7 @@ import WorktreeEngine
                 "a published commit, staged",
                 populate + "git -c protocol.file.allow=always pull -q origin main; cd ../..; git add sub/mod",
                 "staged sub/mod"),
-        ], [Materializer.checkout, .git])
+        ], [Materializer.checkout, .pool, .git])
     func `work in a submodule`(_ work: RiskCase, _ materializer: Materializer) async throws {
         let run = try await fixture(materializer)
         try await run.sh(work.script)

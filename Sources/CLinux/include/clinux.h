@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -68,3 +70,21 @@ static inline int linux_open(const char *path, int flags, mode_t mode) { return 
 static inline int linux_openat(int directory, const char *path, int flags, mode_t mode) {
     return openat(directory, path, flags, mode);
 }
+
+/// A new inotify instance that does not block. See: man 2 inotify_init1
+static inline int linux_inotify_init(void) { return inotify_init1(IN_NONBLOCK | IN_CLOEXEC); }
+
+/// Watches an open directory for every change of it and of the files in it. inotify takes paths only; this one leads
+/// to the very directory. IN_CLOSE_WRITE is what shows of a file that was written through a mapping.
+/// See: man 7 inotify
+static inline int linux_inotify_watch(int instance, int directory) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", directory);
+    return inotify_add_watch(
+        instance, path,
+        IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ONLYDIR);
+}
+
+/// Lowers the priority of the calling thread alone, for good: raising it again needs a privilege.
+/// See: man 2 setpriority (C library/kernel differences)
+static inline int linux_lower_priority(void) { return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); }

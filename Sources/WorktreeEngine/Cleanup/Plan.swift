@@ -84,6 +84,10 @@ public struct SweepReport: Sendable {
     public internal(set) var emptied = 0
     /// Directories in the stage or the trash that could not be unlinked, with the reason.
     public internal(set) var trashLeft: [(path: String, reason: String)] = []
+    /// Slots of pools that were filled.
+    public internal(set) var slotsFilled = 0
+    /// Pools that could not be filled, with the reason.
+    public internal(set) var poolsLeft: [(repository: String, reason: String)] = []
 
     init() {}
 }

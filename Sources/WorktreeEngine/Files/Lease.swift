@@ -3,7 +3,7 @@ import Glibc
 import Registry
 import SystemPackage
 
-/// The right to work on one run: one at a time, over all engines and processes of this state directory.
+/// The right to work on one run, or on one slot or pool of warm workdirs: one at a time, over all engines and processes of this state directory.
 ///
 /// A lock on one byte of `<state>/leases`, which the kernel releases when the descriptor is closed, also by a crash.
 /// So a run in state `creating` or `cleaning` whose lease can be had is left over from a crash, and one whose lease
@@ -14,26 +14,31 @@ final class Lease: Sendable {
 
     /// Takes the lease, or fails at once with a message that names the run.
     init(_ key: RunKey, state: String) throws {
-        guard let descriptor = try Self.lock(key, state) else {
+        offset = Self.offset(key.description)
+        guard let descriptor = try Self.lock(offset, state) else {
             throw EngineError(
                 .inProgress, .blocked, "another operation on run \(key) is under way. Try again when it has ended.")
         }
         self.descriptor = descriptor
-        offset = Self.offset(key)
     }
 
     /// Takes the lease; nil when it is held.
-    init?(ifFree key: RunKey, state: String) throws {
-        guard let descriptor = try Self.lock(key, state) else { return nil }
-        self.descriptor = descriptor
-        offset = Self.offset(key)
+    convenience init?(ifFree key: RunKey, state: String) throws {
+        try self.init(ifFree: key.description, state: state)
     }
 
-    private static func lock(_ key: RunKey, _ state: String) throws(SystemError) -> CInt? {
+    /// Takes the lease of a name; nil when it is held. Names of runs have a `#`, no other name has.
+    init?(ifFree name: String, state: String) throws {
+        offset = Self.offset(name)
+        guard let descriptor = try Self.lock(offset, state) else { return nil }
+        self.descriptor = descriptor
+    }
+
+    private static func lock(_ offset: Int64, _ state: String) throws(SystemError) -> CInt? {
         let path = "\(state)/leases"
         let descriptor = try system("open", path) { linux_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600) }
         do {
-            try system("fcntl", path) { linux_try_lock_byte(descriptor, Lease.offset(key)) }
+            try system("fcntl", path) { linux_try_lock_byte(descriptor, offset) }
         } catch {
             close(descriptor)
             if error.errno == .resourceTemporarilyUnavailable || error.errno == .permissionDenied { return nil }
@@ -50,10 +55,10 @@ final class Lease: Sendable {
         close(descriptor)
     }
 
-    /// Two runs that share an offset only wait for one another. FNV-1a, since it must be the same in every process.
-    private static func offset(_ key: RunKey) -> Int64 {
+    /// Two names that share an offset only wait for one another. FNV-1a, since it must be the same in every process.
+    private static func offset(_ name: String) -> Int64 {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in key.description.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
         return Int64(hash >> 2)
     }
 }

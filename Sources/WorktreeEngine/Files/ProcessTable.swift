@@ -18,6 +18,12 @@ enum ProcessTable {
     static let bootID: String =
         (try? Directory("/proc/sys/kernel/random").read("boot_id"))?.map { String($0.prefix { $0 != "\n" }) } ?? "-"
 
+    /// The mask of this process's new files, in octal digits. umask(2) tells it only by changing it, for all threads.
+    static var umask: String {
+        let status = ((try? Directory("/proc/self").read("status")) ?? nil) ?? ""
+        return status.split(separator: "\n").first { $0.hasPrefix("Umask:") }.map(String.init) ?? ""
+    }
+
     static let host: String = {
         var buffer = [CChar](repeating: 0, count: 256)
         guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }

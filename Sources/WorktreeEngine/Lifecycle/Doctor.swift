@@ -175,7 +175,7 @@ extension Engine {
 
     private func examine(repository path: String) async throws -> [Finding] {
         let target: Target
-        do { target = try await self.target(SpawnRequest(issue: "local#1", run: "doctor", repository: path)) } catch {
+        do { target = try await self.target(path, base: nil) } catch {
             let error = EngineError.wrap(error, path)
             return [Finding(level: .error, message: error.message, remedy: nil)]
         }

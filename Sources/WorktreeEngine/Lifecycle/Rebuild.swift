@@ -121,7 +121,8 @@ extension Run {
     /// A run as its record says, in use. Records are untrusted input: every name is parsed again.
     init(_ record: RunRecord, _ identity: FileIdentity?) throws {
         guard let materializer = Materializer(rawValue: record.materializer) else {
-            throw InvalidName(kind: "materializer", value: record.materializer, expected: "checkout, git or clone")
+            throw InvalidName(
+                kind: "materializer", value: record.materializer, expected: "checkout, pool, git or clone")
         }
         self.init(
             key: try RunKey(issue: record.issue, run: record.run), role: try Role(record.role), repo: record.repo,

@@ -111,6 +111,8 @@ extension Engine {
     /// Unlinks what stands in the stage and the trash of a root and belongs to no run that is being made or removed.
     /// - Returns: how many directories went, and those that could not, with the reason.
     func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
+        let place = PoolDirectory(root: root, state: configuration.state)
+        for name in try await blocking({ try place.removeLeftovers() }) { unlinkSlot(name, root) }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
                 try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
@@ -137,6 +139,12 @@ extension Engine {
                 continue
             }
             do {
+                // A slot that is being filled has no row; its lease tells. One whose deletion was interrupted is in parts.
+                let isSlot = name.hasPrefix(SlotRecord.prefix(root))
+                let slot = SlotRecord.leaseName(String(name.prefix { $0 != "." }))
+                let lease = isSlot ? try Lease(ifFree: slot, state: configuration.state) : nil
+                defer { lease?.release() }
+                if isSlot, lease == nil { continue }
                 try await blocking { try TreeDeletion.delete(name, in: root.openPrivate(place)) }
                 emptied += 1
             } catch { failed.append(("\(root.path)/\(Root.privateName)/\(place)/\(name)", "\(error)")) }

@@ -7,7 +7,7 @@ import SystemPackage
 
 extension Engine {
     /// Applies the policies: cleans up runs whose time has come, quarantines those that hold work, prunes runs whose
-    /// workdirs are gone, and empties the trash. Meant to be called every few minutes, or by hand.
+    /// workdirs are gone, empties the trash, and refills the pools. Meant to be called every few minutes, or by hand.
     /// - Throws: ``EngineError`` when the registry cannot be read. What fails for one run is in the report.
     public func sweep() async throws(EngineError) -> SweepReport {
         var report = try await prune()
@@ -26,6 +26,9 @@ extension Engine {
                 let (emptied, failed) = try await self.emptyPrivate(root)
                 report.emptied += emptied
                 report.trashLeft += failed
+                let pools = try await self.tendPools(root)
+                report.slotsFilled += pools.filled
+                report.poolsLeft += pools.failed
             }
         }
         return report

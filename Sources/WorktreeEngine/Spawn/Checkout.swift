@@ -34,6 +34,11 @@ struct Checkout {
         mtime = timespec(tv_sec: now.tv_sec - 1, tv_nsec: 0)
     }
 
+    /// The same checkout, as if it had been made now.
+    func startingNow() -> Checkout {
+        Checkout(commonDir: commonDir, flat: flat, converts: converts, workers: workers)
+    }
+
     /// Writes everything below `path`, an existing empty directory.
     /// - Returns: one value for each entry of the tree, in its order.
     /// - Throws: the first error of any worker; what was written stays for the caller to remove.

@@ -7,13 +7,28 @@ import SystemPackage
 
 extension Engine {
     /// Fills the run's workdir in the stage and publishes it at its path.
-    /// - Returns: the run, with the materializer that served it in the end, and the workdir's identity.
+    /// - Returns: the run, with the materializer that served it in the end; the workdir's identity; and the pools that
+    ///   may want another slot.
     func materialize(
         _ run: Run, _ target: Target, _ root: Root, isForced: Bool
-    ) async throws -> (Run, FileIdentity) {
+    ) async throws -> (Run, FileIdentity, [Pool]) {
         var run = run
+        var pools: [Pool] = []
         switch run.materializer {
-        case .checkout: try await checkOut(run, target, root)
+        case .checkout, .pool:
+            guard let native = target.native else { preconditionFailure("chosen for native targets only") }
+            var isClaimed = false
+            if run.materializer == .pool || !isForced {
+                (isClaimed, pools) = try await claimSlot(run, target, root)
+            }
+            if isClaimed {
+                run.materializer = .pool
+            } else if run.materializer == .pool {
+                throw Self.noSlot(target)
+            } else {
+                try await checkOut(run, native, root)
+            }
+            try await publish(run, native, root)
         case .git:
             do { try await addWorktree(run, target, root) } catch let error as EngineError
                 where error.code == .git && !isForced
@@ -32,21 +47,32 @@ extension Engine {
             }
         case .clone: try await clone(run, target, root)
         }
-        return (run, try await verifyFresh(run, root))
+        return (run, try await verifyFresh(run, root), pools)
     }
 
     // MARK: In process
 
-    private func checkOut(_ run: Run, _ target: Target, _ root: Root) async throws {
-        guard let native = target.native else { preconditionFailure("chosen for native targets only") }
-        let workers = configuration.checkoutWorkers ?? min(8, ProcessInfo.processInfo.activeProcessorCount)
+    /// Fills the stage, and begins the admin entry with the index. Creations of one tree at the same time share the
+    /// reading of it.
+    private func checkOut(_ run: Run, _ native: Target.Native, _ root: Root) async throws {
+        let workers = checkoutWorkers
+        let destination = try await blocking {
+            let stage = try root.openPrivate("stage")
+            try stage.makeDirectory(run.adminID)
+            return SharedCheckouts.Destination(
+                stage: stage.path, name: run.adminID, adminStage: try AdminEntry.makeStage(run))
+        }
+        try await sharedCheckouts.fill(
+            destination, key: "\(run.commonDir) \(native.tree) \(native.fingerprint)"
+        ) {
+            let flat = try native.flat ?? Repository(gitDirectory: run.commonDir).flatten(tree: native.tree)
+            return Checkout(commonDir: run.commonDir, flat: flat, converts: native.converts, workers: workers)
+        }
+    }
+
+    /// Completes the admin entry of a filled stage, and publishes both.
+    private func publish(_ run: Run, _ native: Target.Native, _ root: Root) async throws {
         try await blocking {
-            try root.openPrivate("stage").makeDirectory(run.adminID)
-            let checkout = Checkout(
-                commonDir: run.commonDir, flat: native.flat, converts: native.converts, workers: workers)
-            let stats = try checkout.fill(root.stagePath(run))
-            let adminStage = try AdminEntry.makeStage(run)
-            try Directory(adminStage).create("index", native.flat.indexFile(stats: stats))
             try AdminEntry.fillStage(run, identityLine: native.identityLine)
             try root.openPrivate("stage").open(run.adminID).create(".git", "gitdir: \(AdminEntry.path(run))\n")
         }
@@ -116,7 +142,7 @@ extension Engine {
             return try workdir.identity()
         }
         let head: String?
-        if run.materializer == .checkout {
+        if run.materializer == .checkout || run.materializer == .pool {
             head = try await blocking {
                 let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
                 return try repository.head().commit?.description

@@ -17,10 +17,12 @@ extension Engine {
             let role = try self.role(request, key)
             let lease = try Lease(key, state: self.configuration.state)
             defer { lease.release() }
+            self.warm.beginSpawn()
+            defer { self.warm.endSpawn() }
             if let known = try await self.registry.run(key) { throw RegistryError.runExists(known) }
-            let target = try await self.target(request)
+            let target = try await self.target(request.repository, base: request.base)
             let root = try await self.rootForSpawn()
-            try self.checkPlace(root, request)
+            try self.checkDisk(root)
             let branch = try await self.branchName(request, key, role, target)
             let materializer = try self.chooseMaterializer(request, target)
             let path = "\(root.path)/\(key.issue.pathComponent)/\(key.run)"
@@ -35,11 +37,12 @@ extension Engine {
                 base: target.base, materializer: materializer)
             let run = try await self.begin(intent, switching: request.switching)
             do {
-                let (made, identity) = try await self.materialize(
+                let (made, identity, pools) = try await self.materialize(
                     run, target, root, isForced: request.materializer != nil)
                 let (ready, superseded) = try await self.registry.activate(
                     made.key, materializer: made.materializer, identity: identity)
                 self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(path)"])
+                await self.refill(pools, after: target, root)
                 return Workdir(
                     run: ready.key, path: ready.path, branch: ready.branch, base: ready.base,
                     materializer: ready.materializer, superseded: superseded?.key)
@@ -66,20 +69,15 @@ extension Engine {
     }
 
     /// Whether the root may take another workdir.
-    private func checkPlace(_ root: Root, _ request: SpawnRequest) throws {
+    func checkDisk(_ root: Root) throws {
         let free = try root.freeBytes()
-        guard free >= configuration.diskReserve else {
-            throw EngineError(
-                .disk, .blocked,
-                "only \(free >> 20) MiB are free at \(root.path), less than the reserve of \(configuration.diskReserve >> 20) MiB. "
-                    + "Free space (`wtengine sweep`), or lower [limits] disk_reserve.")
-        }
+        guard free >= configuration.diskReserve else { throw EngineError.disk(root, free, configuration.diskReserve) }
     }
 
     private func chooseMaterializer(_ request: SpawnRequest, _ target: Target) throws -> Materializer {
         let reasons = target.support.reasons.joined(separator: "; ")
         switch request.materializer {
-        case .checkout where target.native == nil:
+        case .checkout where target.native == nil, .pool where target.native == nil:
             throw EngineError(
                 .unsupported, .retry,
                 "the checkout cannot serve \(target.location.name): \(reasons). Use --materializer auto or git.")
@@ -175,5 +173,14 @@ extension Engine {
         return try await git.run(
             in: run.commonDir, ["update-ref", "-d", "refs/heads/\(branch)", commit]
         ).status == 0
+    }
+}
+
+extension EngineError {
+    static func disk(_ root: Root, _ free: Int64, _ reserve: Int64) -> EngineError {
+        EngineError(
+            .disk, .blocked,
+            "only \(free >> 20) MiB are free at \(root.path), less than the reserve of \(reserve >> 20) MiB. "
+                + "Free space (`wtengine sweep`), or lower [limits] disk_reserve.")
     }
 }

@@ -8,14 +8,21 @@ struct Target: Sendable {
     let location: RepositoryLocation
     /// The base commit, in hexadecimal.
     let base: String
+    /// As it was asked for; nil for HEAD.
+    let revision: String?
     let support: Support
     /// The files, when libgit2 serves the repository.
-    let native: Native?
+    var native: Native?
 
     struct Native: Sendable {
         let tree: ObjectID
-        let flat: FlatTree
+        /// The files, when the tree has just been read to look at its attributes.
+        let flat: FlatTree?
+        /// Attributes may ask for another content than a blob's.
         let converts: Bool
+        /// What decides the bytes and modes of a checkout beside the tree, hashed: settings, attribute files outside of
+        /// the tree, and the umask. Equal in every process.
+        let fingerprint: String
         /// `Name <mail> seconds zone` of the reflog line.
         let identityLine: String
     }
@@ -23,17 +30,23 @@ struct Target: Sendable {
 
 extension Engine {
     /// Decides base and support. Mutates nothing.
-    func target(_ request: SpawnRequest) async throws -> Target {
-        let location = try await blocking { try RepositoryLocation.find(request.repository) }
-        let reasons = try await blocking { try Support.repositoryReasons(location) }
-        if reasons.isEmpty {
-            return try await blocking { try self.nativeTarget(location, request.base) }
-        }
-        let base = try await resolveByProcess(location, request.base)
-        return Target(location: location, base: base, support: Support(reasons: reasons), native: nil)
+    func target(_ path: String, base revision: String?) async throws -> Target {
+        let location = try await blocking { try RepositoryLocation.find(path) }
+        return try await target(location, base: revision)
     }
 
-    private func nativeTarget(_ location: RepositoryLocation, _ revision: String?) throws -> Target {
+    func target(_ location: RepositoryLocation, base revision: String?) async throws -> Target {
+        let reasons = try await blocking { try Support.repositoryReasons(location) }
+        if reasons.isEmpty {
+            return try await blocking { try self.nativeTarget(location, revision) }
+        }
+        let base = try await resolveByProcess(location, revision)
+        return Target(
+            location: location, base: base, revision: revision, support: Support(reasons: reasons), native: nil)
+    }
+
+    /// A target for libgit2, in a repository without ``Support/repositoryReasons(_:)``. Blocks.
+    func nativeTarget(_ location: RepositoryLocation, _ revision: String?) throws -> Target {
         let repository = try Repository(gitDirectory: location.gitDir)
         let base: ObjectID
         if let revision {
@@ -47,24 +60,37 @@ extension Engine {
         let configuration = try repository.configuration()
         var reasons = Support.configurationReasons(configuration)
         let tree = try repository.tree(ofCommit: base)
-        let flat = try repository.flatten(tree: tree)
-        let drivers = configuration.filter {
-            $0.name.hasPrefix("filter.") || ["core.attributesfile", "core.autocrlf", "core.eol"].contains($0.name)
-        }
-        let userFiles = Support.userAttributeFiles(configuration, commonDir: location.commonDir).map(\.text)
-        let attributes = try cachedAttributes("\(location.commonDir) \(tree) \(drivers.hashValue) \(userFiles)") {
-            try Support.attributes(flat, repository, configuration: configuration, commonDir: location.commonDir)
+        let fingerprint = Self.fingerprint(configuration, commonDir: location.commonDir)
+        var flat: FlatTree?
+        let attributes = try cachedAttributes("\(location.commonDir) \(tree) \(fingerprint)") {
+            let read = try repository.flatten(tree: tree)
+            flat = read
+            return try Support.attributes(
+                read, repository, configuration: configuration, commonDir: location.commonDir)
         }
         reasons += attributes.reasons
-        guard reasons.isEmpty else {
-            return Target(location: location, base: "\(base)", support: Support(reasons: reasons), native: nil)
-        }
+        var target = Target(
+            location: location, base: "\(base)", revision: revision, support: Support(reasons: reasons), native: nil)
+        guard reasons.isEmpty else { return target }
         func value(_ name: String) -> String? { configuration.last { $0.name == name }?.value }
         let line = AdminEntry.identityLine(
             name: value("user.name") ?? "wtengine", email: value("user.email") ?? "wtengine@localhost", at: Date())
-        let native = Target.Native(
-            tree: tree, flat: flat, converts: attributes.convert, identityLine: line)
-        return Target(location: location, base: "\(base)", support: Support(reasons: []), native: native)
+        target.native = Target.Native(
+            tree: tree, flat: flat, converts: attributes.convert, fingerprint: fingerprint, identityLine: line)
+        return target
+    }
+
+    /// See ``Target/Native/fingerprint``. Each part is preceded by its length, so that no two lists look alike.
+    private static func fingerprint(_ configuration: [ConfigEntry], commonDir: String) -> String {
+        var parts = [ProcessTable.umask]
+        for entry in configuration
+        where entry.name.hasPrefix("filter.")
+            || ["core.attributesfile", "core.autocrlf", "core.eol", "core.ignorecase"].contains(entry.name)
+        {
+            parts += [entry.name, entry.value]
+        }
+        for file in Support.userAttributeFiles(configuration, commonDir: commonDir) { parts += [file.name, file.text] }
+        return "\(ObjectID.ofBlob(Array(parts.map { "\($0.utf8.count) \($0)" }.joined().utf8)))"
     }
 
     private func resolveByProcess(_ location: RepositoryLocation, _ revision: String?) async throws -> String {

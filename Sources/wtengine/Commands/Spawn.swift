@@ -61,7 +61,7 @@ struct Spawn: AsyncParsableCommand {
 
     /// The materializers, and the choice to leave it to the engine.
     enum Way: String, CaseIterable, ExpressibleByArgument {
-        case auto, checkout, git, clone
+        case auto, pool, checkout, git, clone
     }
 
     func validate() throws {
