@@ -23,6 +23,7 @@ public final class Engine: Sendable {
     let unlinking = Mutex<[Task<Bool, Never>]>([])
     let warm = WarmPool()
     let sharedCheckouts = SharedCheckouts()
+    let background = Background()
     private let treeAttributes = Mutex<[String: Support.Attributes]>([:])
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {

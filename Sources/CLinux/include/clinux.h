@@ -58,6 +58,14 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+/// Lowers the priority of the calling thread, for the processor (nice 10) and the disk (the last of best effort).
+/// See: man 2 setpriority (on Linux the nice value belongs to a thread), man 2 ioprio_set
+static inline int linux_lower_priority(void) {
+    int thread = 0, who_process = 1, best_effort = 2 << 13;
+    int disk = (int)syscall(SYS_ioprio_set, who_process, thread, best_effort | 7);
+    return setpriority(PRIO_PROCESS, (id_t)thread, 10) | disk;
+}
+
 /// Fills the buffer with `struct linux_dirent64` records; 0 at the end of the directory. See: man 2 getdents64
 static inline long linux_getdents64(int directory, void *buffer, size_t size) {
     return syscall(SYS_getdents64, directory, buffer, size);

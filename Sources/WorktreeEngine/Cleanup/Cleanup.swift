@@ -181,20 +181,28 @@ extension Engine {
     // MARK: Trash
 
     private func startUnlinking(_ run: Run, _ root: Root) {
-        let task = Task { [logger] in
-            do {
-                try await blocking {
-                    try TreeDeletion.delete(run.adminID, in: root.openPrivate("trash"))
-                    Trash.removeEmptyParent(run, root: root)
-                }
-                return true
-            } catch {
-                logger.error(
-                    "unlinking trash failed", metadata: ["path": "\(root.trashPath(run))", "error": "\(error)"])
-                return false
-            }
+        unlinking.withLock { tasks in
+            // One after the other: each has as many threads as are good for the disk and the spawns beside it.
+            let previous = tasks.last
+            tasks.append(
+                Task { [logger, background] in
+                    _ = await previous?.value
+                    do {
+                        try await background.run {
+                            try TreeDeletion.delete(run.adminID, in: root.openPrivate("trash"), threads: 4) {
+                                background.giveWay()
+                            }
+                            Trash.removeEmptyParent(run, root: root)
+                        }
+                        return true
+                    } catch {
+                        logger.error(
+                            "unlinking trash failed",
+                            metadata: ["path": "\(root.trashPath(run))", "error": "\(error)"])
+                        return false
+                    }
+                })
         }
-        unlinking.withLock { $0.append(task) }
     }
 
     /// Waits until the workdirs that this engine has cleaned up are unlinked.
@@ -204,9 +212,11 @@ extension Engine {
             defer { tasks = [] }
             return tasks
         }
-        var failed = 0
-        for task in tasks where await !task.value { failed += 1 }
-        return failed
+        return await background.hurry {
+            var failed = 0
+            for task in tasks where await !task.value { failed += 1 }
+            return failed
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Synchronization
 import SystemPackage
 
 /// Unlinks a directory tree by descriptors: no path is resolved twice, no symbolic link is followed, no mount is
@@ -11,55 +12,130 @@ enum TreeDeletion {
     ///
     /// Another process may delete the same tree meanwhile: what is gone already is no error.
     ///
-    /// Works downwards one directory at a time: a subdirectory that is not empty is first moved up beside the one that
-    /// is being emptied, under a number. So at most three descriptors are open, and a tree that is deeper than PATH_MAX
-    /// or the descriptor limit goes as well.
+    /// Works downwards one level at a time: a subdirectory that is not empty is first moved up beside the one that is
+    /// being emptied, under a number. So each thread has at most three descriptors open, and a tree that is deeper than
+    /// PATH_MAX or the descriptor limit goes as well. The directories of a level are independent of each other.
+    /// - Parameters:
+    ///   - threads: how many work on a level; more than one are of the background.
+    ///   - giveWay: called before each directory.
     /// - Throws: ``SystemError``; what is left can be deleted by another call.
-    static func delete(_ name: String, in parent: borrowing Directory) throws(SystemError) {
+    static func delete(
+        _ name: String, in parent: borrowing Directory, threads: Int = 1,
+        giveWay: @escaping @Sendable () -> Void = {}
+    ) throws(SystemError) {
         // What a deletion that was killed had moved up already.
-        var pending = try parent.entries().map(\.name).filter { isSibling($0, of: name) }
+        var names = try parent.entries().map(\.name).filter { isSibling($0, of: name) }
         if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT {
-            if pending.isEmpty { return }
+            if names.isEmpty { return }
         } else {
             guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
                 throw .last("unlinkat", "\(parent.path)/\(name)")
             }
-            pending.append(name)
+            names.append(name)
         }
         let device = try parent.identity().device
-        var number = 0
-        while let next = pending.last {
-            guard try parent.contains(next) else {
-                pending.removeLast()
-                continue
+        let counter = Counter()
+        while !names.isEmpty {
+            let level = Level(
+                names: names, top: name, parent: parent.descriptor, path: parent.path, device: device, counter: counter,
+                giveWay: giveWay)
+            // A thread for a directory or two costs more than it saves, and a deep tree has many levels.
+            if threads > 1, names.count > 4 {
+                Background.perform(min(threads, names.count)) { level.work() }
+            } else {
+                level.work()
             }
-            guard let directory = try openUnlessGone(next, in: parent) else { continue }
+            names = try level.rest()
+        }
+    }
+
+    private final class Counter: Sendable {
+        private let last = Atomic<Int>(0)
+        func next() -> Int { last.add(1, ordering: .relaxed).newValue }
+    }
+
+    /// Directories that are emptied side by side.
+    private final class Level: Sendable {
+        private let names: [String]
+        /// The tree's own name, from which numbered ones are made.
+        private let top: String
+        /// Open for as long as the call to `delete` lasts.
+        private let parent: CInt
+        private let path: String
+        private let device: UInt64
+        private let counter: Counter
+        private let giveWay: @Sendable () -> Void
+        private let next = Atomic<Int>(0)
+        private let result = Mutex<(rest: [String], error: SystemError?)>(([], nil))
+
+        init(
+            names: [String], top: String, parent: CInt, path: String, device: UInt64, counter: Counter,
+            giveWay: @escaping @Sendable () -> Void
+        ) {
+            self.names = names
+            self.top = top
+            self.parent = parent
+            self.path = path
+            self.device = device
+            self.counter = counter
+            self.giveWay = giveWay
+        }
+
+        /// What is left for the next level.
+        func rest() throws(SystemError) -> [String] {
+            let (rest, error) = result.withLock { $0 }
+            if let error { throw error }
+            return rest
+        }
+
+        /// Empties directories until there are no more; for any number of threads at once.
+        func work() {
+            var rest: [String] = []
+            var failure: SystemError?
+            do throws(SystemError) {
+                let parent = try Directory(again: parent, path: path)
+                while true {
+                    let position = next.add(1, ordering: .relaxed).oldValue
+                    if position >= names.count { break }
+                    giveWay()
+                    try empty(names[position], in: parent, &rest)
+                }
+            } catch {
+                // The others stop as well.
+                next.store(names.count, ordering: .relaxed)
+                failure = error
+            }
+            result.withLock { result in
+                result.rest += rest
+                result.error = result.error ?? failure
+            }
+        }
+
+        /// Unlinks what is in a directory, moves directories that are not empty up, and unlinks it.
+        private func empty(
+            _ name: String, in parent: borrowing Directory, _ rest: inout [String]
+        ) throws(SystemError) {
+            guard let directory = try openUnlessGone(name, in: parent) else { return }
             guard try directory.identity().device == device, linux_is_mount_root(directory.descriptor) == 0 else {
                 throw SystemError(
                     call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
-            var moved = false
             for entry in try directory.rawEntries().map(\.name) {
-                if let child = try remove(entry, in: directory) {
-                    repeat {
-                        number += 1
-                        let sibling = "\(name).\(number)"
-                        if linux_rename_noreplace(directory.descriptor, child, parent.descriptor, sibling) == 0 {
-                            pending.append(sibling)
-                            moved = true
-                            break
-                        }
-                        if Glibc.errno == ENOENT { break }
-                        if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
-                    } while true
+                guard let child = try remove(entry, in: directory) else { continue }
+                while true {
+                    let sibling = "\(top).\(counter.next())"
+                    if linux_rename_noreplace(directory.descriptor, child, parent.descriptor, sibling) == 0 {
+                        rest.append(sibling)
+                        break
+                    }
+                    if Glibc.errno == ENOENT { break }
+                    if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
                 }
             }
-            if !moved {
-                if unlinkat(parent.descriptor, next, AT_REMOVEDIR) != 0, Glibc.errno != ENOENT {
-                    throw .last("unlinkat", directory.path)
-                }
-                pending.removeLast()
-            }
+            if unlinkat(parent.descriptor, name, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return }
+            // Something came into it meanwhile.
+            guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else { throw .last("unlinkat", directory.path) }
+            rest.append(name)
         }
     }
 
@@ -134,6 +210,13 @@ enum TreeDeletion {
 let O_PATH_FLAG: CInt = 0o10000000
 
 extension Directory {
+    /// Opens a directory once more by a descriptor of it, for another thread.
+    fileprivate init(again descriptor: CInt, path: String) throws(SystemError) {
+        let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+        self.descriptor = try system("openat", path) { linux_openat(descriptor, ".", flags, 0) }
+        self.path = path
+    }
+
     /// Names of all entries but `.` and `..` as bytes, since names need not be UTF-8, with their types (`DT_*`).
     func rawEntries() throws(SystemError) -> [(name: [CChar], type: UInt8)] {
         let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }

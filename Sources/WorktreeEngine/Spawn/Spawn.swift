@@ -12,7 +12,9 @@ extension Engine {
     /// what was made and forgets the run, so that the same request can be made again.
     /// - Throws: ``EngineError``; the codes in ``EngineError/Code`` say what. Nothing half-made is left.
     public func spawn(_ request: SpawnRequest) async throws(EngineError) -> Workdir {
-        try await Self.catching("spawn \(request.issue) \(request.run)") {
+        background.spawnBegins()
+        defer { background.spawnEnds() }
+        return try await Self.catching("spawn \(request.issue) \(request.run)") {
             let key = try RunKey(issue: request.issue, run: request.run)
             let role = try self.role(request, key)
             let lease = try Lease(key, state: self.configuration.state)
