@@ -1,0 +1,80 @@
+import WorktreeEngine
+
+/// Spawns that find their files ready: out of the pool, or as a snapshot of a template.
+@MainActor
+struct Warm {
+    let stage: Stage
+
+    /// Few enough to be filled quickly and to fit, at any size.
+    private var batch: Int { max(1, min(16, 200_000 / stage.subject.files)) }
+    /// A p99 needs many samples, and a claim costs little; filling is what takes time.
+    private var samples: Int { min(200, max(12, stage.effort.fileBudget / stage.subject.files)) }
+
+    func run() async throws {
+        try await pool()
+        try await snapshot()
+    }
+
+    private func pool() async throws {
+        guard let pool = Pending.pool else { return stage.note("no pool: this version of the engine has none.") }
+        let size = try min(batch, stage.room(for: batch))
+        guard size > 0 else { return stage.note("no pool: less than one more workdir has room.") }
+        var done = -size
+        while done < samples {
+            try await Pending.fill(stage.engine, stage.subject.path, size: size)
+            try await stage.settle()
+            try await spawns(pool, Contender.pool, count: size, counted: done >= 0)
+            done += size
+        }
+        try await Pending.drain(stage.engine, stage.subject.path)
+    }
+
+    private func snapshot() async throws {
+        guard let snapshot = Pending.snapshot else {
+            return stage.note("no snapshots: this version of the engine has none.")
+        }
+        // The first makes the template, when the filesystem has snapshots at all.
+        do {
+            let (_, workdir) = try await timedSpawn(stage.engine, stage.request(snapshot))
+            guard workdir.materializer == snapshot else { throw Failure("served by \(workdir.materializer)") }
+            try await Git.verify(workdir.path, stage.subject.commit)
+            _ = try await timedCleanup(stage.engine, workdir.run)
+        } catch let error as EngineError where error.code == .unsupported {
+            return stage.note("no snapshots: \(error.message)")
+        }
+        try await stage.settle()
+        for _ in 0..<max(1, samples / 10) {
+            try await spawns(snapshot, Contender.snapshot, count: 10, counted: true)
+        }
+    }
+
+    /// Spawns so many, one after the other, looks at the first, and removes all.
+    private func spawns(_ materializer: Materializer, _ contender: String, count: Int, counted: Bool) async throws {
+        var workdirs: [Workdir] = []
+        for _ in 0..<count {
+            let (spawn, workdir) = try await timedSpawn(stage.engine, stage.request(materializer))
+            guard workdir.materializer == materializer else {
+                throw Failure("\(workdir.path) was served by \(workdir.materializer) instead of \(materializer).")
+            }
+            if counted { stage.record(Measure.spawn, contender, spawn) }
+            workdirs.append(workdir)
+        }
+        let first = try await Git.status(workdirs[0].path)
+        let second = try await Git.status(workdirs[0].path)
+        if counted {
+            stage.record(Measure.firstStatus, contender, first)
+            stage.record(Measure.secondStatus, contender, second)
+        } else {
+            try await Git.verify(workdirs[0].path, stage.subject.commit)
+        }
+        for workdir in workdirs {
+            let cleanup = try await timedCleanup(stage.engine, workdir.run)
+            let (rest, _) = await timed { await stage.engine.finishTrash() }
+            if counted {
+                stage.record(Measure.cleanup, contender, cleanup)
+                stage.record(Measure.unlinked, contender, cleanup + rest)
+            }
+        }
+        try await stage.settle()
+    }
+}
