@@ -92,7 +92,3 @@ static inline int linux_inotify_watch(int instance, int directory) {
         instance, path,
         IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ONLYDIR);
 }
-
-/// Lowers the priority of the calling thread alone, for good: raising it again needs a privilege.
-/// See: man 2 setpriority (C library/kernel differences)
-static inline int linux_lower_priority(void) { return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); }
