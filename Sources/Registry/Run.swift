@@ -49,6 +49,8 @@ public enum Outcome: String, Sendable, Hashable, CaseIterable {
 public enum Materializer: String, Sendable, Hashable, CaseIterable {
     /// Our own parallel checkout out of the object database, in process.
     case checkout
+    /// A btrfs snapshot of a template with the files of the same checkout.
+    case snapshot
     /// A prepared directory that nobody has used, with the files of the same checkout.
     case pool
     /// `git worktree add`, for repositories that the checkout cannot serve.

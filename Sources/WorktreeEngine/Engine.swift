@@ -23,6 +23,7 @@ public final class Engine: Sendable {
     let unlinking = Mutex<[Task<Bool, Never>]>([])
     let warm = WarmPool()
     let sharedCheckouts = SharedCheckouts()
+    let templates = Mutex<[String: Task<Bool, any Error>]>([:])
     let background = Background()
     private let treeAttributes = Mutex<[String: Support.Attributes]>([:])
 

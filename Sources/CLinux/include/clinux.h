@@ -4,13 +4,16 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -92,3 +95,53 @@ static inline int linux_inotify_watch(int instance, int directory) {
         instance, path,
         IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ONLYDIR);
 }
+
+/// Makes a btrfs subvolume; ENOTTY where the filesystem has none. The name must be shorter than 4,087 bytes.
+/// See: man 2 ioctl_btrfs (BTRFS_IOC_SUBVOL_CREATE), linux/btrfs.h
+static inline int linux_subvolume_create(int directory, const char *name) {
+    struct btrfs_ioctl_vol_args arguments;
+    memset(&arguments, 0, sizeof arguments);
+    strncpy(arguments.name, name, BTRFS_PATH_NAME_MAX);
+    return ioctl(directory, BTRFS_IOC_SUBVOL_CREATE, &arguments);
+}
+
+/// Makes a writable snapshot of an open subvolume. See: man 2 ioctl_btrfs (BTRFS_IOC_SNAP_CREATE_V2)
+static inline int linux_subvolume_snapshot(int source, int directory, const char *name) {
+    struct btrfs_ioctl_vol_args_v2 arguments;
+    memset(&arguments, 0, sizeof arguments);
+    arguments.fd = source;
+    strncpy(arguments.name, name, BTRFS_SUBVOL_NAME_MAX);
+    return ioctl(directory, BTRFS_IOC_SNAP_CREATE_V2, &arguments);
+}
+
+/// Removes a subvolume with all files in it. See: man 2 ioctl_btrfs (BTRFS_IOC_SNAP_DESTROY)
+static inline int linux_subvolume_destroy(int directory, const char *name) {
+    struct btrfs_ioctl_vol_args arguments;
+    memset(&arguments, 0, sizeof arguments);
+    strncpy(arguments.name, name, BTRFS_PATH_NAME_MAX);
+    return ioctl(directory, BTRFS_IOC_SNAP_DESTROY, &arguments);
+}
+
+/// 1 when an open subvolume may not be written, 0 when it may, -1 with errno.
+/// See: man 2 ioctl_btrfs (BTRFS_IOC_SUBVOL_GETFLAGS)
+static inline int linux_subvolume_is_read_only(int subvolume) {
+    uint64_t flags = 0;
+    if (ioctl(subvolume, BTRFS_IOC_SUBVOL_GETFLAGS, &flags) < 0) return -1;
+    return (flags & BTRFS_SUBVOL_RDONLY) != 0;
+}
+
+static inline int linux_subvolume_set_read_only(int subvolume, int value) {
+    uint64_t flags = value ? BTRFS_SUBVOL_RDONLY : 0;
+    return ioctl(subvolume, BTRFS_IOC_SUBVOL_SETFLAGS, &flags);
+}
+
+/// Device number for an identity: on btrfs, where `st_dev` is given anew with each mount, the id of the filesystem and
+/// of the subvolume; 0 elsewhere. See: linux/fs/btrfs/super.c (btrfs_statfs)
+static inline uint64_t linux_btrfs_id(int descriptor) {
+    struct statfs value;
+    if (fstatfs(descriptor, &value) != 0 || (unsigned long)value.f_type != 0x9123683EUL) return 0;
+    return (uint64_t)(uint32_t)value.f_fsid.__val[0] << 32 | (uint32_t)value.f_fsid.__val[1];
+}
+
+/// Makes a file a clone of another one's content. See: man 2 ioctl_ficlone
+static inline int linux_clone_file(int destination, int source) { return ioctl(destination, FICLONE, source); }

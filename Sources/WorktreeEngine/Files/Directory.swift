@@ -87,7 +87,7 @@ struct Directory: ~Copyable {
     func identity() throws(SystemError) -> FileIdentity {
         var value = stat()
         try system("fstat", path) { fstat(descriptor, &value) }
-        return FileIdentity(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+        return FileIdentity(value, subvolume: linux_btrfs_id(descriptor))
     }
 
     /// Device and inode of an entry, not followed; nil when there is none.
@@ -99,7 +99,10 @@ struct Directory: ~Copyable {
             if error.errno == .noSuchFileOrDirectory { return nil }
             throw error
         }
-        return FileIdentity(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+        let subvolume = linux_btrfs_id(descriptor)
+        // Only a directory can be in another subvolume than this one.
+        if subvolume != 0, value.st_mode & S_IFMT == S_IFDIR { return try open(name).identity() }
+        return FileIdentity(value, subvolume: subvolume)
     }
 
     /// Whether an entry of any kind has this name.
@@ -157,14 +160,52 @@ struct Directory: ~Copyable {
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
         let file = try system("openat", describe(name)) { linux_openat(descriptor, name, flags, 0o666) }
         defer { close(file) }
-        var rest = content[...]
+        try write(content[...], to: file, describe(name))
+        if sync { try system("fsync", describe(name)) { fsync(file) } }
+    }
+
+    /// Copies a file into another directory: as a clone that shares the content where the filesystem can do that, byte
+    /// by byte elsewhere.
+    func copy(_ name: String, to target: borrowing Directory) throws(SystemError) {
+        let source = try system("openat", describe(name)) {
+            linux_openat(descriptor, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0)
+        }
+        defer { close(source) }
+        let targetPath = target.describe(name)
+        let parent = target.descriptor
+        let file = try system("openat", targetPath) {
+            linux_openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+        }
+        defer { close(file) }
+        if linux_clone_file(file, source) == 0 { return }
+        var chunk = [UInt8](repeating: 0, count: 1 << 18)
+        while true {
+            let count = Glibc.read(source, &chunk, chunk.count)
+            if count < 0, Glibc.errno == EINTR { continue }
+            if count < 0 { throw .last("read", describe(name)) }
+            if count == 0 { return }
+            try write(chunk[..<count], to: file, targetPath)
+        }
+    }
+
+    private func write(_ content: ArraySlice<UInt8>, to file: CInt, _ path: String) throws(SystemError) {
+        var rest = content
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             if count < 0, Glibc.errno == EINTR { continue }
-            if count < 0 { throw .last("write", describe(name)) }
+            if count < 0 { throw .last("write", path) }
             rest = rest.dropFirst(count)
         }
-        if sync { try system("fsync", describe(name)) { fsync(file) } }
+    }
+
+    /// Inode, size and times of an entry, not followed.
+    func fileVersion(_ name: String) throws(SystemError) -> FileVersion {
+        var value = stat()
+        try system("fstatat", describe(name)) { fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) }
+        return FileVersion(
+            inode: UInt64(value.st_ino), size: Int64(value.st_size),
+            modified: [value.st_mtim.tv_sec, value.st_mtim.tv_nsec],
+            changed: [value.st_ctim.tv_sec, value.st_ctim.tv_nsec])
     }
 
     /// Replaces a file by one rename, so that a reader sees the old or the new content.
@@ -206,4 +247,21 @@ func realPath(_ path: String) -> String? {
 /// Whether `path` is `directory` or lies in it. Both absolute and normal.
 func isInside(_ path: String, _ directory: String) -> Bool {
     path == directory || path.hasPrefix(directory.hasSuffix("/") ? directory : directory + "/")
+}
+
+extension FileIdentity {
+    /// - Parameter subvolume: 0 where the filesystem is not btrfs. There `st_dev` is given anew with each mount, and every
+    ///   subvolume has a top directory with the same inode number.
+    fileprivate init(_ value: stat, subvolume: UInt64) {
+        self.init(device: subvolume == 0 ? UInt64(value.st_dev) : subvolume, inode: UInt64(value.st_ino))
+    }
+}
+
+/// Tells a file from what it is after any change.
+struct FileVersion: Codable, Hashable, Sendable {
+    let inode: UInt64
+    let size: Int64
+    /// Seconds and nanoseconds.
+    let modified: [Int]
+    let changed: [Int]
 }

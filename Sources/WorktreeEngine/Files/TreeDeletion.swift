@@ -23,6 +23,7 @@ enum TreeDeletion {
         _ name: String, in parent: borrowing Directory, threads: Int = 1,
         giveWay: @escaping @Sendable () -> Void = {}
     ) throws(SystemError) {
+        if try Subvolume.destroy(name, in: parent) { return }
         // What a deletion that was killed had moved up already.
         var names = try parent.entries().map(\.name).filter { isSibling($0, of: name) }
         if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT {
@@ -116,12 +117,16 @@ enum TreeDeletion {
             _ name: String, in parent: borrowing Directory, _ rest: inout [String]
         ) throws(SystemError) {
             guard let directory = try openUnlessGone(name, in: parent) else { return }
-            guard try directory.identity().device == device, linux_is_mount_root(directory.descriptor) == 0 else {
+            // A subvolume of btrfs has a device number of its own, but is no mount.
+            guard linux_is_mount_root(directory.descriptor) == 0,
+                try directory.identity().device == device || linux_btrfs_id(directory.descriptor) != 0
+            else {
                 throw SystemError(
                     call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
             for entry in try directory.rawEntries().map(\.name) {
                 guard let child = try remove(entry, in: directory) else { continue }
+                if try Subvolume.destroy(text(child), in: directory) { continue }
                 while true {
                     let sibling = "\(top).\(counter.next())"
                     if linux_rename_noreplace(directory.descriptor, child, parent.descriptor, sibling) == 0 {
@@ -129,6 +134,11 @@ enum TreeDeletion {
                         break
                     }
                     if Glibc.errno == ENOENT { break }
+                    if Glibc.errno == EXDEV {
+                        // A subvolume that could not be destroyed: what is in it cannot be moved out of it.
+                        try TreeDeletion.deleteWithin(child, as: sibling, in: directory)
+                        break
+                    }
                     if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
                 }
             }
@@ -137,6 +147,16 @@ enum TreeDeletion {
             guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else { throw .last("unlinkat", directory.path) }
             rest.append(name)
         }
+    }
+
+    /// Deletes a directory where it is, under a name of ours, since its own need not be UTF-8.
+    private static func deleteWithin(
+        _ child: [CChar], as name: String, in directory: borrowing Directory
+    ) throws(SystemError) {
+        try system("renameat2", "\(directory.path)/\(text(child))") {
+            linux_rename_noreplace(directory.descriptor, child, directory.descriptor, name)
+        }
+        try delete(name, in: directory)
     }
 
     /// `<name>.<number>`.

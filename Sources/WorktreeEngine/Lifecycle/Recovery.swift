@@ -112,7 +112,10 @@ extension Engine {
     /// - Returns: how many directories went, and those that could not, with the reason.
     func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
         let place = PoolDirectory(root: root, state: configuration.state)
-        for name in try await blocking({ try place.removeLeftovers() }) { unlinkSlot(name, root) }
+        let templates = TemplateStore(root: root, state: configuration.state)
+        for name in try await blocking({ try place.removeLeftovers() + templates.removeUseless() }) {
+            unlinkSlot(name, root)
+        }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
                 try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
@@ -140,11 +143,14 @@ extension Engine {
             }
             do {
                 // A slot that is being filled has no row; its lease tells. One whose deletion was interrupted is in parts.
+                // So does that of a template.
                 let isSlot = name.hasPrefix(SlotRecord.prefix(root))
-                let slot = SlotRecord.leaseName(String(name.prefix { $0 != "." }))
-                let lease = isSlot ? try Lease(ifFree: slot, state: configuration.state) : nil
+                let isTemplate = name.hasPrefix(TemplateRecord.prefix)
+                let leaf = String(name.prefix { $0 != "." })
+                let leaseName = isSlot ? SlotRecord.leaseName(leaf) : isTemplate ? leaf : nil
+                let lease = try leaseName.flatMap { try Lease(ifFree: $0, state: configuration.state) }
                 defer { lease?.release() }
-                if isSlot, lease == nil { continue }
+                if leaseName != nil, lease == nil { continue }
                 try await blocking { try TreeDeletion.delete(name, in: root.openPrivate(place)) }
                 emptied += 1
             } catch { failed.append(("\(root.path)/\(Root.privateName)/\(place)/\(name)", "\(error)")) }

@@ -70,14 +70,6 @@ struct SlotRecord: Codable, Hashable, Sendable {
     let identity: FileIdentity
     let index: FileVersion
 
-    /// Tells a file from what it is after any change.
-    struct FileVersion: Codable, Hashable, Sendable {
-        let inode: UInt64
-        let size: Int64
-        let modified: [Int]
-        let changed: [Int]
-    }
-
     /// Reads the record of a slot; nil when there is none or it is not that slot's own.
     init?(slot: String, pool: String, root: String, commonDir: String) {
         guard let directory = try? Directory(commonDir).openBeneath(Self.place(slot)),
@@ -129,11 +121,11 @@ struct Slot: Sendable {
     var name: String { record.slot }
 }
 
-private func encoded(_ value: some Encodable) throws -> String {
+func encoded(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
     return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
 }
 
 /// Text as the name of a directory: equal in every process, and unlike for unlike texts.
-private func shortHash(_ text: String) -> String { String(ObjectID.ofBlob(Array(text.utf8)).description.prefix(16)) }
+func shortHash(_ text: String) -> String { String(ObjectID.ofBlob(Array(text.utf8)).description.prefix(16)) }

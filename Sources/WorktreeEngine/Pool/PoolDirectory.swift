@@ -112,7 +112,7 @@ struct PoolDirectory: Sendable {
         }
         let record = SlotRecord(
             slot: name, pool: pool, root: root, native: native, identity: try workdir.identity(),
-            index: try fileVersion("index", in: own))
+            index: try own.fileVersion("index"))
         try own.create(SlotRecord.fileName, try record.json)
         try stage.rename(name, to: open().openOrMake(pool.name, mode: 0o700), as: name)
         let bytes = index.entries.reduce(Int64(0)) { $0 + (Int64($1.stat.byteCount) + 4095) & ~4095 }
@@ -127,17 +127,6 @@ struct PoolDirectory: Sendable {
         return (mismatch, isWatched ? watch : nil)
     }
 
-    func fileVersion(_ name: String, in directory: borrowing Directory) throws -> SlotRecord.FileVersion {
-        var value = stat()
-        try system("fstatat", "\(directory.path)/\(name)") {
-            fstatat(directory.descriptor, name, &value, AT_SYMLINK_NOFOLLOW)
-        }
-        return SlotRecord.FileVersion(
-            inode: UInt64(value.st_ino), size: Int64(value.st_size),
-            modified: [value.st_mtim.tv_sec, value.st_mtim.tv_nsec],
-            changed: [value.st_ctim.tv_sec, value.st_ctim.tv_nsec])
-    }
-
     // MARK: Looking
 
     /// Looks at a slot that lies in `parent` under any name: whether it is the very directory with the very index, and
@@ -149,7 +138,7 @@ struct PoolDirectory: Sendable {
         let workdir = try parent.open(name)
         guard try workdir.identity() == slot.record.identity else { return ("it is another directory", nil) }
         guard let own = try? Directory(slot.record.commonDir).openBeneath(SlotRecord.place(slot.name)),
-            try own.contains("index"), try fileVersion("index", in: own) == slot.record.index
+            try own.contains("index"), try own.fileVersion("index") == slot.record.index
         else { return ("its index is another or gone", nil) }
         if let watch = slot.watch { return (watch.isQuiet() ? nil : "something in it was touched", nil) }
         let (mismatch, watch) = try verify(workdir, IndexFile(path: "\(own.path)/index"))

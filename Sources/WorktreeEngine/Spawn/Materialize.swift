@@ -15,19 +15,9 @@ extension Engine {
         var run = run
         var pools: [Pool] = []
         switch run.materializer {
-        case .checkout, .pool:
+        case .checkout, .pool, .snapshot:
             guard let native = target.native else { preconditionFailure("chosen for native targets only") }
-            var isClaimed = false
-            if run.materializer == .pool || !isForced {
-                (isClaimed, pools) = try await claimSlot(run, target, root)
-            }
-            if isClaimed {
-                run.materializer = .pool
-            } else if run.materializer == .pool {
-                throw Self.noSlot(target)
-            } else {
-                try await checkOut(run, native, root)
-            }
+            (run.materializer, pools) = try await fill(run, target, native, root, isForced: isForced)
             try await publish(run, native, root)
         case .git:
             do { try await addWorktree(run, target, root) } catch let error as EngineError
@@ -51,6 +41,26 @@ extension Engine {
     }
 
     // MARK: In process
+
+    /// Fills the stage, and begins the admin entry with the index, in the fastest way there is: a ready slot, a
+    /// snapshot, or a checkout. A forced way has no other after it.
+    private func fill(
+        _ run: Run, _ target: Target, _ native: Target.Native, _ root: Root, isForced: Bool
+    ) async throws -> (Materializer, [Pool]) {
+        var pools: [Pool] = []
+        if !isForced || run.materializer == .pool {
+            let isClaimed: Bool
+            (isClaimed, pools) = try await claimSlot(run, target, root)
+            if isClaimed { return (.pool, pools) }
+            if isForced { throw Self.noSlot(target) }
+        }
+        if !isForced || run.materializer == .snapshot {
+            if try await snapshotTemplate(run, native, root) { return (.snapshot, pools) }
+            if isForced { throw Self.noSnapshots(root) }
+        }
+        try await checkOut(run, native, root)
+        return (.checkout, pools)
+    }
 
     /// Fills the stage, and begins the admin entry with the index. Creations of one tree at the same time share the
     /// reading of it.
@@ -142,7 +152,7 @@ extension Engine {
             return try workdir.identity()
         }
         let head: String?
-        if run.materializer == .checkout || run.materializer == .pool {
+        if [.checkout, .pool, .snapshot].contains(run.materializer) {
             head = try await blocking {
                 let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
                 return try repository.head().commit?.description

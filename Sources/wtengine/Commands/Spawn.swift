@@ -61,7 +61,7 @@ struct Spawn: AsyncParsableCommand {
 
     /// The materializers, and the choice to leave it to the engine.
     enum Way: String, CaseIterable, ExpressibleByArgument {
-        case auto, pool, checkout, git, clone
+        case auto, pool, snapshot, checkout, git, clone
     }
 
     func validate() throws {
