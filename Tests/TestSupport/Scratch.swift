@@ -12,8 +12,9 @@ public final class Scratch: Sendable {
 
     /// Makes the directory below the system's temporary directory, or below `$WTENGINE_TEST_DIR`, so that the same tests
     /// can run on another filesystem.
-    public init() throws {
-        let base = ProcessInfo.processInfo.environment["WTENGINE_TEST_DIR"] ?? NSTemporaryDirectory()
+    /// - Parameter directory: another place.
+    public init(below directory: String? = nil) throws {
+        let base = directory ?? ProcessInfo.processInfo.environment["WTENGINE_TEST_DIR"] ?? NSTemporaryDirectory()
         let made = "\(base)/wtengine-test-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: made, withIntermediateDirectories: true)
         guard let real = realpath(made, nil) else { throw CocoaError(.fileNoSuchFile) }

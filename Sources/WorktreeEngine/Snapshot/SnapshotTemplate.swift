@@ -25,19 +25,16 @@ extension Engine {
             if let running = templates[key] { return running }
             let task = Task { [logger] in
                 defer { forgetTemplate(key) }
-                let isMade = try await blocking {
+                let trashed = try await blocking {
                     try store.make(commonDir, native) {
                         let flat = try native.flat ?? Repository(gitDirectory: commonDir).flatten(tree: native.tree)
                         return Checkout(commonDir: commonDir, flat: flat, converts: native.converts, workers: workers)
                     }
                 }
-                if isMade {
-                    logger.info("made a template", metadata: ["repo": "\(commonDir)", "tree": "\(native.tree)"])
-                    for name in try await blocking({ try store.removeExcess(commonDir) }) {
-                        unlinkSlot(name, store.root)
-                    }
-                }
-                return isMade
+                guard let trashed else { return false }
+                logger.info("made a template", metadata: ["repo": "\(commonDir)", "tree": "\(native.tree)"])
+                for name in trashed { unlinkSlot(name, store.root) }
+                return true
             }
             templates[key] = task
             return task

@@ -92,10 +92,11 @@ struct TemplateStore: Sendable {
     }
 
     /// Makes a template. Blocks.
-    /// - Returns: false where the filesystem has no subvolumes, or while another process makes the same template.
-    func make(_ commonDir: String, _ native: Target.Native, _ checkout: () throws -> Checkout) throws -> Bool {
+    /// - Returns: nil where the filesystem has no subvolumes, or while another process makes the same template; else
+    ///   the names of others that went to the trash for it, for the caller to unlink.
+    func make(_ commonDir: String, _ native: Target.Native, _ checkout: () throws -> Checkout) throws -> [String]? {
         let name = TemplateRecord.name(commonDir, native)
-        guard let lease = try Lease(ifFree: name, state: state) else { return false }
+        guard let lease = try Lease(ifFree: name, state: state) else { return nil }
         defer { lease.release() }
         let stage = try root.openPrivate("stage")
         try TreeDeletion.delete(name, in: stage)
@@ -104,7 +105,7 @@ struct TemplateStore: Sendable {
             let template = try stage.open(name)
             guard try Subvolume.make("files", in: template) else {
                 try TreeDeletion.delete(name, in: stage)
-                return false
+                return nil
             }
             let checkout = try checkout()
             let stats = try checkout.fill("\(template.path)/files")
@@ -115,9 +116,9 @@ struct TemplateStore: Sendable {
                 commonDir, native, files: try files.identity(), index: try template.fileVersion("index"))
             try template.create(TemplateRecord.fileName, try encoded(record))
             // One that did not serve stands in the way.
-            try discardHeld(name)
+            let useless = try discardHeld(name)
             try stage.rename(name, to: open(), as: name)
-            return true
+            return try (useless.map { [$0] } ?? []) + removeExcess(commonDir)
         } catch {
             let failure = error
             try TreeDeletion.delete(name, in: stage)
@@ -129,7 +130,7 @@ struct TemplateStore: Sendable {
 
     /// Moves templates of the repository beyond the most to the trash.
     /// - Returns: their names there, for the caller to unlink.
-    func removeExcess(_ commonDir: String) throws -> [String] {
+    private func removeExcess(_ commonDir: String) throws -> [String] {
         let templates = try open()
         let names = try templates.entries().map(\.name).filter { $0.hasPrefix(TemplateRecord.prefix(commonDir)) }
         guard names.count > Self.most else { return [] }
@@ -160,7 +161,6 @@ struct TemplateStore: Sendable {
     }
 
     /// The caller holds the lease.
-    @discardableResult
     private func discardHeld(_ name: String) throws -> String? {
         let templates = try open()
         guard try templates.contains(name) else { return nil }
