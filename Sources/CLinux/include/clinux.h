@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -64,9 +63,11 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
 /// Lowers the priority of the calling thread, for the processor (nice 10) and the disk (the last of best effort).
 /// See: man 2 setpriority (on Linux the nice value belongs to a thread), man 2 ioprio_set
 static inline int linux_lower_priority(void) {
-    int thread = 0, who_process = 1, best_effort = 2 << 13;
-    int disk = (int)syscall(SYS_ioprio_set, who_process, thread, best_effort | 7);
-    return setpriority(PRIO_PROCESS, (id_t)thread, 10) | disk;
+    // By number: <sys/resource.h> with _GNU_SOURCE clashes with Glibc's Swift module, which has no ioprio_set at all.
+    const int this_thread = 0, prio_process = 0, ioprio_who_process = 1, best_effort = 2 << 13;
+    long disk = syscall(SYS_ioprio_set, ioprio_who_process, this_thread, best_effort | 7);
+    long processor = syscall(SYS_setpriority, prio_process, this_thread, 10);
+    return disk == 0 && processor == 0 ? 0 : -1;
 }
 
 /// Fills the buffer with `struct linux_dirent64` records; 0 at the end of the directory. See: man 2 getdents64
