@@ -6,73 +6,16 @@ import Testing
 
 /// A claim gives what a checkout gives; anything in the way of that is thrown away or leads to a checkout.
 @Suite struct PoolTests {
-    /// A repository with a pool of ready slots. No refill runs beside a test that does not ask for it.
-    struct Fixture {
-        let scratch: Scratch
-        let repository: TestRepository
-        let engine: Engine
-
-        init(
-            size: Int = 1, files: [TestFile] = TestFile.assorted,
-            _ change: (inout WorktreeEngine.Configuration) -> Void = { _ in }
-        ) async throws {
-            scratch = try Scratch()
-            repository = try await scratch.repository("repo", files)
-            engine = try await scratch.engine { configuration in
-                configuration.refillsPools = false
-                change(&configuration)
-            }
-            if size > 0 { try await engine.fillPool(repository: repository.path, size: size) }
-        }
-
-        /// Another engine, which watches no slot: what another process is.
-        func stranger(_ change: (inout WorktreeEngine.Configuration) -> Void = { _ in }) async throws -> Engine {
-            try await scratch.engine { configuration in
-                configuration.refillsPools = false
-                change(&configuration)
-            }
-        }
-
-        var slots: [String] {
-            let top = "\(scratch.path)/state/workdirs/.wtengine/pool"
-            let pools = (try? FileManager.default.contentsOfDirectory(atPath: top)) ?? []
-            return pools.flatMap { pool in
-                ((try? FileManager.default.contentsOfDirectory(atPath: "\(top)/\(pool)")) ?? [])
-                    .filter { $0.hasPrefix("slot-") }.map { "\(top)/\(pool)/\($0)" }
-            }.sorted()
-        }
-
-        /// What is in a directory of ours; `wtengine` of the common dir, or `stage` and `trash`.
-        func leftovers() async throws -> [String] {
-            _ = await engine.finishTrash()
-            return [
-                "\(repository.path)/.git/wtengine", "\(scratch.path)/state/workdirs/.wtengine/stage",
-                "\(scratch.path)/state/workdirs/.wtengine/trash",
-            ]
-            .flatMap { (try? FileManager.default.contentsOfDirectory(atPath: $0)) ?? [] }.sorted()
-        }
-
-        func status() async throws -> PoolStatus? { try await engine.poolStatus().first }
-    }
-
-    private func expectGitsOwn(_ workdir: Workdir, _ fixture: Fixture) async throws {
-        let expected = try await gitsOwnCheckout(
-            of: workdir.base, in: fixture.repository.path, scratch: fixture.scratch)
-        #expect(try snapshot(workdir.path) == expected)
-        try await expectClean(workdir.path)
-        #expect(try await fixture.engine.verify(workdir.run) == [])
-    }
-
     @Test(arguments: [true, false])
     func `a claimed workdir is what git would have made, whoever filled the slot`(_ isOwn: Bool) async throws {
-        let fixture = try await Fixture(size: 2)
+        let fixture = try await PoolFixture(size: 2)
         let engine = isOwn ? fixture.engine : try await fixture.stranger()
         #expect(try await fixture.status()?.ready == 2)
         let first = try await engine.spawn(request(fixture.repository.path))
         let second = try await engine.spawn(request(fixture.repository.path, issue: "local#2", branch: .detached))
         let third = try await engine.spawn(request(fixture.repository.path, issue: "local#3"))
         #expect([first, second, third].map(\.materializer) == [.pool, .pool, .checkout])
-        for workdir in [first, second, third] { try await expectGitsOwn(workdir, fixture) }
+        for workdir in [first, second, third] { try await fixture.expectGitsOwn(workdir) }
         #expect(try await fixture.engine.run(first.run).materializer == .pool)
         #expect(fixture.slots == [])
         #expect(try await fixture.leftovers() == [])
@@ -80,7 +23,7 @@ import Testing
     }
 
     @Test func `the index of a claimed workdir needs no refresh`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         let workdir = try await fixture.engine.spawn(request(fixture.repository.path, materializer: .pool))
         let index = try await git("rev-parse", "--git-path", "index", in: workdir.path).split(separator: "\n")[0]
         let before = try Data(contentsOf: URL(fileURLWithPath: String(index)))
@@ -89,14 +32,14 @@ import Testing
     }
 
     @Test func `a forced claim of an empty pool is refused with the command that fills it`() async throws {
-        let fixture = try await Fixture(size: 0)
+        let fixture = try await PoolFixture(size: 0)
         try await expectRefused(
             request(fixture.repository.path, materializer: .pool), fixture.engine, code: .noSlot,
             mentions: "wtengine pool fill --repo \(fixture.repository.path)", repository: fixture.repository.path)
     }
 
     @Test func `a forced checkout leaves the slots alone`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         let workdir = try await fixture.engine.spawn(request(fixture.repository.path, materializer: .checkout))
         #expect(workdir.materializer == .checkout)
         #expect(try await fixture.status()?.ready == 1)
@@ -106,18 +49,17 @@ import Testing
         "echo more >> README.md", "echo new > new.txt", "echo new > sub/deep/new.txt", "rm zero", "chmod +x README.md",
         "mkdir another", "ln -sfn other link", "touch README.md", "chmod 700 sub/deep", "mv sub/deep sub/deeper",
         "rm README.md; echo hello > README.md",
-        "python3 -c 'import mmap; f = open(\"README.md\", \"r+b\"); m = mmap.mmap(f.fileno(), 0); m[0:1] = b\"H\"; m.close(); f.close()'",
         "git init -q .", "rm -r sub; ln -s / sub",
     ]
 
     @Test(arguments: touches, [true, false])
     func `a slot that was touched is thrown away`(_ touch: String, _ isOwn: Bool) async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         let engine = isOwn ? fixture.engine : try await fixture.stranger()
         try await shell(touch, in: fixture.slots[0])
         let workdir = try await engine.spawn(request(fixture.repository.path))
         #expect(workdir.materializer == .checkout)
-        try await expectGitsOwn(workdir, fixture)
+        try await fixture.expectGitsOwn(workdir)
         #expect(fixture.slots == [])
         _ = await engine.finishTrash()
         #expect(try await fixture.leftovers() == [])
@@ -129,14 +71,14 @@ import Testing
             "echo x >> $INDEX", "cp $INDEX $INDEX.new; mv $INDEX.new $INDEX", "rm $INDEX",
             "cp -a $SLOT $SLOT.new; rm -r $SLOT; mv $SLOT.new $SLOT",
         ] {
-            let fixture = try await Fixture()
+            let fixture = try await PoolFixture()
             let engine = isOwn ? fixture.engine : try await fixture.stranger()
             let slot = fixture.slots[0]
             let index = "\(fixture.repository.path)/.git/wtengine/pool-\((slot as NSString).lastPathComponent)/index"
             try await shell(damage, in: "/", ["INDEX": index, "SLOT": slot])
             let workdir = try await engine.spawn(request(fixture.repository.path))
             #expect(workdir.materializer == .checkout, "\(damage)")
-            try await expectGitsOwn(workdir, fixture)
+            try await fixture.expectGitsOwn(workdir)
             _ = await engine.finishTrash()
             #expect(fixture.slots == [], "\(damage)")
             #expect(try await fixture.leftovers() == [], "\(damage)")
@@ -144,26 +86,26 @@ import Testing
     }
 
     @Test func `reading a slot does not touch it`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         try await shell("find . -type f -exec cat {} + > /dev/null; ls -lR > /dev/null", in: fixture.slots[0])
         #expect(try await fixture.engine.spawn(request(fixture.repository.path)).materializer == .pool)
     }
 
     @Test func `a slot that was filled under other settings is not handed out`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         try await git("config", "core.autocrlf", "true", in: fixture.repository.path)
         let workdir = try await fixture.engine.spawn(request(fixture.repository.path))
         #expect(workdir.materializer == .checkout)
-        try await expectGitsOwn(workdir, fixture)
+        try await fixture.expectGitsOwn(workdir)
         #expect(try await fixture.status().map { [$0.ready, $0.stale] } == [0, 1])
         try await fixture.engine.fillPool(repository: fixture.repository.path, size: 1)
         let second = try await fixture.engine.spawn(request(fixture.repository.path, issue: "local#2"))
         #expect(second.materializer == .pool)
-        try await expectGitsOwn(second, fixture)
+        try await fixture.expectGitsOwn(second)
     }
 
     @Test func `slots are for their owner only`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         let top = "\(fixture.scratch.path)/state/workdirs/.wtengine"
         for path in [top, "\(top)/pool", (fixture.slots[0] as NSString).deletingLastPathComponent] {
             let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
@@ -172,7 +114,7 @@ import Testing
     }
 
     @Test func `concurrent spawns of several engines never share a slot`() async throws {
-        let fixture = try await Fixture(size: 4)
+        let fixture = try await PoolFixture(size: 4)
         let engines = [fixture.engine, try await fixture.stranger(), try await fixture.stranger()]
         let repository = fixture.repository.path
         let made = try await withThrowingTaskGroup(of: Workdir.self) { group in
@@ -183,11 +125,11 @@ import Testing
         }
         #expect(Set(made.map(\.path)).count == 9)
         #expect(made.count { $0.materializer == .pool } <= 4)
-        for workdir in made { try await expectGitsOwn(workdir, fixture) }
+        for workdir in made { try await fixture.expectGitsOwn(workdir) }
     }
 
     @Test func `a pool follows its size, and zero forgets it`() async throws {
-        let fixture = try await Fixture(size: 3)
+        let fixture = try await PoolFixture(size: 3)
         #expect(fixture.slots.count == 3)
         let status = try #require(try await fixture.status())
         #expect(status.repository == fixture.repository.path && status.base == "HEAD" && status.size == 3)
@@ -202,7 +144,7 @@ import Testing
     }
 
     @Test func `draining one repository leaves the slots of another`() async throws {
-        let fixture = try await Fixture(size: 2)
+        let fixture = try await PoolFixture(size: 2)
         let other = try await fixture.scratch.repository("other")
         try await fixture.engine.fillPool(repository: other.path, base: "main", size: 1)
         #expect(try await fixture.engine.drainPool(repository: fixture.repository.path) == 2)
@@ -212,7 +154,7 @@ import Testing
     }
 
     @Test func `a fill that takes the disk below its reserve throws the slot away`() async throws {
-        let fixture = try await Fixture(size: 0) { $0.diskReserve = .max }
+        let fixture = try await PoolFixture(size: 0) { $0.diskReserve = .max }
         #expect(
             try await code { try await fixture.engine.fillPool(repository: fixture.repository.path, size: 1) } == .disk)
         #expect(fixture.slots == [])
@@ -230,11 +172,11 @@ import Testing
     }
 
     @Test func `a spawn from another revision of the same tree takes the slot too`() async throws {
-        let fixture = try await Fixture()
+        let fixture = try await PoolFixture()
         let first = try await fixture.repository.head()
         try await fixture.repository.commit([], message: "empty")
         let workdir = try await fixture.engine.spawn(request(fixture.repository.path, base: "main"))
         #expect(workdir.materializer == .pool && workdir.base != first)
-        try await expectGitsOwn(workdir, fixture)
+        try await fixture.expectGitsOwn(workdir)
     }
 }

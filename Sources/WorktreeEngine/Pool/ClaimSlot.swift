@@ -20,14 +20,21 @@ extension Engine {
         let (claimed, pools, left) = try await blocking { () -> (Bool, [Pool], [String]) in
             var trashed: [String] = []
             while let slot = warm.take(native, commonDir: run.commonDir, root: root) {
-                if try self.take(slot, run, place, &trashed) { return (true, [slot.pool], trashed) }
+                if try self.take(slot, run, native, place, &trashed) { return (true, [slot.pool], trashed) }
             }
             let pools = try place.pools(of: run.commonDir)
             for pool in pools {
                 for record in try place.records(pool) where record.fits(native) && !warm.isWatched(record.slot) {
-                    if try self.take(Slot(record: record, pool: pool, watch: nil), run, place, &trashed) {
-                        return (true, [pool], trashed)
-                    }
+                    let slot = Slot(record: record, pool: pool, watch: nil)
+                    if try self.take(slot, run, native, place, &trashed) { return (true, [pool], trashed) }
+                }
+            }
+            // The base has moved since its slots were filled.
+            let moved = Pool(target.location, base: target.revision, size: 0).name
+            for pool in pools where pool.name == moved {
+                for record in try place.records(pool) where !record.fits(native) && record.canBecome(native) {
+                    let slot = warm.take(record.slot) ?? Slot(record: record, pool: pool, watch: nil)
+                    if try self.take(slot, run, native, place, &trashed) { return (true, [pool], trashed) }
                 }
             }
             return (false, pools, trashed)
@@ -37,7 +44,9 @@ extension Engine {
     }
 
     /// - Returns: false when the slot was in other hands, or was thrown away.
-    private func take(_ slot: Slot, _ run: Run, _ place: PoolDirectory, _ trashed: inout [String]) throws -> Bool {
+    private func take(
+        _ slot: Slot, _ run: Run, _ native: Target.Native, _ place: PoolDirectory, _ trashed: inout [String]
+    ) throws -> Bool {
         guard let lease = try Lease(ifFree: SlotRecord.leaseName(slot.name), state: place.state) else { return false }
         defer { lease.release() }
         guard let pool = try? place.open().open(slot.record.pool) else { return false }
@@ -47,10 +56,17 @@ extension Engine {
             throw error
         }
         // After the rename: what happened in it until then has been seen by the watch, and its path is nobody's any more.
-        let (problem, watch) = try place.inspect(slot, run.adminID, in: stage)
+        var (problem, watch) = try place.inspect(slot, run.adminID, in: stage)
         endLater(slot.watch ?? watch)
+        if problem == nil, !slot.record.fits(native) {
+            do {
+                if try !place.bringForward(slot.record, run.adminID, to: native) {
+                    problem = "too much has changed since"
+                }
+            } catch { problem = "it cannot be brought forward: \(error)" }
+        }
         if let problem {
-            logger.warning("a slot is thrown away", metadata: ["slot": "\(slot.name)", "reason": "\(problem)"])
+            logger.notice("a slot is thrown away", metadata: ["slot": "\(slot.name)", "reason": "\(problem)"])
             try place.moveToTrash(run.adminID, in: stage, commonDir: slot.record.commonDir, as: slot.name)
             trashed.append(slot.name)
             return false
@@ -70,9 +86,9 @@ extension Engine {
 
     /// Unlinks what was a slot from the trash, in the background.
     func unlinkSlot(_ name: String, _ root: Root) {
-        let task = Task { [logger] in
+        let task = Task { [logger, state = configuration.state] in
             do {
-                try await blocking { try TreeDeletion.delete(name, in: root.openPrivate("trash")) }
+                try await blocking { try PoolDirectory(root: root, state: state).unlink(name) }
                 return true
             } catch {
                 logger.error("unlinking a slot failed", metadata: ["slot": "\(name)", "error": "\(error)"])

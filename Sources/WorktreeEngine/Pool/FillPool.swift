@@ -145,14 +145,22 @@ extension Engine {
                 throw Self.noPool(pool)
             }
             let names = try await blocking { try place.slotNames(pool) }
-            let records = names.compactMap(place.record(in: pool)).filter { $0.fits(native) }
-            for record in records where !warm.isWatched(record.slot) && !seen.contains(record.slot) {
+            let records = names.compactMap(place.record(in: pool))
+            let fitting = records.filter { $0.fits(native) }
+            for record in fitting where !warm.isWatched(record.slot) && !seen.contains(record.slot) {
                 seen.insert(record.slot)
                 try await run { if let slot = try place.adopt(record, pool) { warm.keep(slot) } }
             }
-            let fitting = Set(records.map(\.slot))
-            for name in names.filter({ !fitting.contains($0) }) + records.dropFirst(pool.size).map(\.slot) {
-                try await throwAway(name, pool, root)
+            let surplus = names.filter { name in !fitting.contains { $0.slot == name } }
+            for name in surplus + fitting.dropFirst(pool.size).map(\.slot) {
+                let record = records.first { $0.slot == name && !$0.fits(native) && $0.canBecome(native) }
+                guard let record, fitting.count < pool.size else {
+                    try await throwAway(name, pool, root)
+                    continue
+                }
+                let slot = warm.take(name) ?? Slot(record: record, pool: pool, watch: nil)
+                seen.insert(name)
+                try await run { if let slot = try place.renew(slot, to: native) { warm.keep(slot) } }
             }
             guard try await blocking({ try place.slotNames(pool).count }) < pool.size, !Task.isCancelled else {
                 return filled
@@ -161,7 +169,7 @@ extension Engine {
             try await run { [configuration] in
                 let (slot, bytes) = try place.fill(pool, native, workers: workers)
                 guard try root.freeBytes() >= configuration.diskReserve else {
-                    _ = try place.discard(slot.name, pool: pool)
+                    if try place.discard(slot.name, pool: pool) { try place.unlink(slot.name) }
                     throw EngineError.disk(root, try root.freeBytes() + bytes, configuration.diskReserve)
                 }
                 warm.keep(slot)

@@ -99,6 +99,11 @@ struct SlotRecord: Codable, Hashable, Sendable {
     /// Whether a checkout for the target would make the very same files.
     func fits(_ native: Target.Native) -> Bool { fingerprint == native.fingerprint && tree == "\(native.tree)" }
 
+    /// Whether the difference of the trees is all that lies between the slot and the target.
+    func canBecome(_ native: Target.Native) -> Bool {
+        fingerprint == native.fingerprint && !converts && !native.converts
+    }
+
     var json: String { get throws { try encoded(self) } }
 
     /// The directory with index and record, below the common dir.

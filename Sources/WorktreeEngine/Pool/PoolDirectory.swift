@@ -1,3 +1,4 @@
+import CLinux
 import Git
 import Glibc
 import Registry
@@ -154,14 +155,58 @@ struct PoolDirectory: Sendable {
         let (problem, watch) = try inspect(Slot(record: record, pool: pool, watch: nil), record.slot, in: directory)
         guard problem == nil else {
             try moveToTrash(record.slot, in: directory, commonDir: record.commonDir)
+            try unlink(record.slot)
             return nil
         }
         return Slot(record: record, pool: pool, watch: watch)
     }
 
+    // MARK: Bringing forward
+
+    /// Gives a verified slot that lies in the stage under `name` the files and the index of another tree.
+    /// - Returns: false when a checkout is better; nothing is changed then.
+    func bringForward(_ record: SlotRecord, _ name: String, to native: Target.Native) throws -> Bool {
+        let own = try Directory(record.commonDir).openBeneath(SlotRecord.place(record.slot))
+        let new = try Repository(gitDirectory: record.commonDir).flatten(tree: native.tree)
+        var change = BringForward(
+            commonDir: record.commonDir, from: try IndexFile(path: "\(own.path)/index"), to: new)
+        guard change.isWorthwhile else { return false }
+        let stats = try change.run(root.openPrivate("stage").open(name))
+        try own.removeFile("index")
+        try own.create("index", new.indexFile(stats: stats))
+        return true
+    }
+
+    /// Brings a slot of a pool forward in the stage, and publishes it again under its name.
+    /// - Returns: nil when it is in other hands, or was thrown away.
+    func renew(_ slot: Slot, to native: Target.Native) throws -> Slot? {
+        guard let lease = try Lease(ifFree: SlotRecord.leaseName(slot.name), state: state) else { return nil }
+        defer { lease.release() }
+        let stage = try root.openPrivate("stage")
+        guard let directory = try? open().open(slot.record.pool), try directory.contains(slot.name) else { return nil }
+        try directory.rename(slot.name, to: stage, as: slot.name)
+        do {
+            if try inspect(slot, slot.name, in: stage).problem == nil,
+                try bringForward(slot.record, slot.name, to: native)
+            {
+                let own = try Directory(slot.record.commonDir).openBeneath(SlotRecord.place(slot.name))
+                try own.removeFile(SlotRecord.fileName)
+                return try publish(slot.name, slot.pool, native, stage, own).slot
+            }
+        } catch {
+            let failure = error
+            try moveToTrash(slot.name, in: stage, commonDir: slot.record.commonDir)
+            try unlink(slot.name)
+            throw failure
+        }
+        try moveToTrash(slot.name, in: stage, commonDir: slot.record.commonDir)
+        try unlink(slot.name)
+        return nil
+    }
+
     // MARK: Removing
 
-    /// Takes a slot out of its pool; the caller unlinks `trash/<slot>`.
+    /// Takes a slot out of its pool, into the trash, where the caller unlinks it.
     /// - Returns: false when it is gone or in other hands.
     func discard(_ slot: String, pool: Pool) throws -> Bool {
         guard let lease = try Lease(ifFree: SlotRecord.leaseName(slot), state: state) else { return false }
@@ -178,6 +223,9 @@ struct PoolDirectory: Sendable {
         try directory.rename(name, to: root.openPrivate("trash"), as: slot ?? name)
         try discardFiles(of: slot ?? name, commonDir: commonDir)
     }
+
+    /// Unlinks what was moved to the trash.
+    func unlink(_ slot: String) throws { try TreeDeletion.delete(slot, in: root.openPrivate("trash")) }
 
     /// Removes index and record of a slot.
     func discardFiles(of slot: String, commonDir: String) throws {

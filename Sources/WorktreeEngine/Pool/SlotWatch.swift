@@ -5,8 +5,8 @@ import SystemPackage
 /// Sees whether anything in a slot has changed since the watch began: one inotify instance with a watch on each of its
 /// directories. Nobody reads the events: that there is one, or that the queue ran over, is the answer.
 ///
-/// inotify does not see what is written through a mapping while that lasts (the close after it is seen), nor through
-/// a hard link that lies elsewhere. Both need a process of the same user inside a directory of mode 0700.
+/// inotify does not see what is written through a mapping, nor through a hard link that lies elsewhere. Both need a
+/// process of the same user inside a directory of mode 0700.
 /// See: man 7 inotify (Limitations and caveats)
 final class SlotWatch: Sendable {
     private let descriptor: CInt
