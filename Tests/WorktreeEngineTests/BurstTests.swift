@@ -55,7 +55,7 @@ import Testing
                         try await shared.fill(destination, key: "same") {
                             // All six are waiting before the first is served.
                             isHeld.wait()
-                            return Checkout(commonDir: commonDir, flat: flat, converts: false, workers: 2)
+                            return Checkout(commonDir: commonDir, flat: flat, conversion: .none, workers: 2)
                         }
                         return (number, true)
                     } catch { return (number, false) }

@@ -23,7 +23,7 @@ struct BringForward {
     init(commonDir: String, from old: IndexFile, to new: FlatTree) {
         self.new = new
         self.old = old
-        checkout = Checkout(commonDir: commonDir, flat: new, converts: false, workers: 1)
+        checkout = Checkout(commonDir: commonDir, flat: new, conversion: .none, workers: 1)
         stats.reserveCapacity(new.entries.count)
         var position = 0
         for (index, entry) in new.entries.enumerated() {

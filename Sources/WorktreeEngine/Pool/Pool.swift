@@ -90,7 +90,7 @@ struct SlotRecord: Codable, Hashable, Sendable {
         commonDir = pool.commonDir
         tree = "\(native.tree)"
         fingerprint = native.fingerprint
-        converts = native.converts
+        converts = native.conversion.isNeeded
         boot = ProcessTable.bootID
         self.identity = identity
         self.index = index
@@ -101,7 +101,7 @@ struct SlotRecord: Codable, Hashable, Sendable {
 
     /// Whether the difference of the trees is all that lies between the slot and the target.
     func canBecome(_ native: Target.Native) -> Bool {
-        fingerprint == native.fingerprint && !converts && !native.converts
+        fingerprint == native.fingerprint && !converts && !native.conversion.isNeeded
     }
 
     var json: String { get throws { try encoded(self) } }

@@ -97,8 +97,8 @@ public struct Support: Hashable, Sendable {
     struct Attributes: Sendable {
         /// Why git must write this tree; empty when libgit2 can.
         var reasons: [String] = []
-        /// Some file may need another content than its blob's, so that each path's attributes are looked up.
-        var convert = false
+        /// Files that may need another content than their blobs', so that their attributes are looked up.
+        var conversion = Conversion.none
     }
 
     /// Checks what the target tree asks for: paths that git itself refuses, and attributes that need an external program,
@@ -112,22 +112,24 @@ public struct Support: Hashable, Sendable {
     ) throws -> Attributes {
         var attributes = Attributes()
         if let path = flat.refusedPath { attributes.reasons.append("the tree has a path that git refuses: \(path)") }
-        var sources: [(name: String, text: String)] = []
+        var sources: [(name: String, directory: Substring, text: String)] = []
         for entry in flat.entries where flat.name(entry).elementsEqual(".gitattributes".utf8) {
             if entry.isSymlink {
                 attributes.reasons.append("\(flat.path(entry)) is a symbolic link")
             } else if !entry.isSubmodule {
                 let text = try repository.withObject(entry.id) { String(decoding: $0, as: UTF8.self) }
-                sources.append((flat.path(entry), text))
+                let path = flat.path(entry)
+                sources.append((path, path.dropLast("/.gitattributes".utf8.count), text))
             }
         }
-        sources += userAttributeFiles(configuration, commonDir: commonDir)
+        sources += userAttributeFiles(configuration, commonDir: commonDir).map { ($0.name, "", $0.text) }
         let drivers = Set(
             configuration.compactMap { entry -> String? in
                 let parts = entry.name.split(separator: ".", maxSplits: 1)
                 guard parts.count == 2, parts[0] == "filter", let dot = parts[1].lastIndex(of: ".") else { return nil }
                 return String(parts[1][..<dot])
             })
+        var patterns: [AttributePattern] = []
         for source in sources {
             for line in source.text.split(whereSeparator: \.isNewline) where !line.drop(while: isBlank).hasPrefix("#") {
                 for word in line.split(whereSeparator: isBlank) {
@@ -135,16 +137,21 @@ public struct Support: Hashable, Sendable {
                         attributes.reasons.append("\(source.name): \(word) with a configured program")
                     }
                     if word.hasPrefix("working-tree-encoding=") { attributes.reasons.append("\(source.name): \(word)") }
-                    if word == "eol=crlf" || word == "ident" || word.hasPrefix("ident=") { attributes.convert = true }
+                    if word == "eol=crlf" || word == "ident" || word.hasPrefix("ident=") {
+                        let pattern = line.drop(while: isBlank).prefix { !isBlank($0) }
+                        patterns.append(AttributePattern(pattern, directory: source.directory))
+                    }
                 }
             }
         }
         func value(_ name: String) -> ConfigEntry? { configuration.last { $0.name == name } }
         // A `core.autocrlf` that is no boolean but `input` converts only on the way in.
         if value("core.autocrlf")?.isTrue == true || value("core.eol")?.value.lowercased() == "crlf" {
-            attributes.convert = true
+            attributes.conversion = .every
+        } else if !patterns.isEmpty {
+            attributes.conversion = .matching(patterns)
         }
-        if attributes.convert {
+        if attributes.conversion.isNeeded {
             if value("core.ignorecase")?.isTrue == true { attributes.reasons.append("core.ignorecase = true") }
             for source in sources {
                 attributes.reasons += source.text.split(whereSeparator: \.isNewline).compactMap(unusual).map {

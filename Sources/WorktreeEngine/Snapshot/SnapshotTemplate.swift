@@ -28,7 +28,7 @@ extension Engine {
                 let trashed = try await blocking {
                     try store.make(commonDir, native) {
                         let flat = try native.flat ?? Repository(gitDirectory: commonDir).flatten(tree: native.tree)
-                        return Checkout(commonDir: commonDir, flat: flat, converts: native.converts, workers: workers)
+                        return Checkout(commonDir: commonDir, flat: flat, conversion: native.conversion, workers: workers)
                     }
                 }
                 guard let trashed else { return false }

@@ -13,8 +13,8 @@ import SystemPackage
 struct Checkout {
     let commonDir: String
     let flat: FlatTree
-    /// Attributes may ask for another content than the blob's.
-    let converts: Bool
+    /// The files for which attributes may ask for another content than the blobs'.
+    let conversion: Conversion
     let workers: Int
     /// Given to every file: the second before the checkout began. So no entry of the index is racy, and any later edit
     /// changes the mtime by at least a second, which is what git compares. See: git `Documentation/technical/racy-git`
@@ -24,10 +24,10 @@ struct Checkout {
     /// stays within a directory.
     private static let chunk = 128
 
-    init(commonDir: String, flat: FlatTree, converts: Bool, workers: Int) {
+    init(commonDir: String, flat: FlatTree, conversion: Conversion, workers: Int) {
         self.commonDir = commonDir
         self.flat = flat
-        self.converts = converts
+        self.conversion = conversion
         self.workers = workers
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
@@ -36,7 +36,7 @@ struct Checkout {
 
     /// The same checkout, as if it had been made now.
     func startingNow() -> Checkout {
-        Checkout(commonDir: commonDir, flat: flat, converts: converts, workers: workers)
+        Checkout(commonDir: commonDir, flat: flat, conversion: conversion, workers: workers)
     }
 
     /// Writes everything below `path`, an existing empty directory.
@@ -54,7 +54,7 @@ struct Checkout {
     /// - Parameter wanted: indices into the tree's entries, ascending. Only without conversion.
     /// - Returns: one value for each entry of the tree; those that were not wanted are empty.
     func write(_ wanted: [Int], below path: String) throws -> [FileStat] {
-        precondition(!converts, "attributes are read from files that may not be among the wanted")
+        precondition(!conversion.isNeeded, "attributes are read from files that may not be among the wanted")
         return try write(wanted, below: [path], directoriesMayExist: true)[0]
     }
 
@@ -72,7 +72,7 @@ struct Checkout {
         // Attributes are read from files on disk, so those files come first, as they stand in the tree; where an
         // attribute converts them too, they are written again at the end.
         let attributes =
-            converts ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
+            conversion.isNeeded ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
         try write(attributes, job, convert: false, into: &stats)
         let early = Set(attributes)
         let (links, files) = (
@@ -118,7 +118,7 @@ struct Checkout {
         stats = []
         DispatchQueue.concurrentPerform(iterations: max(1, min(workers, files.count / Self.chunk + 1))) { _ in
             do {
-                var writer = try TreeWriter(job, converts: converts)
+                var writer = try TreeWriter(job, converts: conversion.isNeeded)
                 var chunk = [FileStat](repeating: FileStat(), count: Self.chunk * job.tops.count)
                 while true {
                     let start = next.add(Self.chunk, ordering: .relaxed).oldValue

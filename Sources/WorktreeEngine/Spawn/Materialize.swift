@@ -76,7 +76,7 @@ extension Engine {
             destination, key: "\(run.commonDir) \(native.tree) \(native.fingerprint)"
         ) {
             let flat = try native.flat ?? Repository(gitDirectory: run.commonDir).flatten(tree: native.tree)
-            return Checkout(commonDir: run.commonDir, flat: flat, converts: native.converts, workers: workers)
+            return Checkout(commonDir: run.commonDir, flat: flat, conversion: native.conversion, workers: workers)
         }
     }
 

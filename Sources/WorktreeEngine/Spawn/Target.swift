@@ -18,8 +18,8 @@ struct Target: Sendable {
         let tree: ObjectID
         /// The files, when the tree has just been read to look at its attributes.
         let flat: FlatTree?
-        /// Attributes may ask for another content than a blob's.
-        let converts: Bool
+        /// The files for which attributes may ask for another content than the blobs'.
+        let conversion: Conversion
         /// What decides the bytes and modes of a checkout beside the tree, hashed: settings, attribute files outside of
         /// the tree, and the umask. Equal in every process.
         let fingerprint: String
@@ -76,7 +76,7 @@ extension Engine {
         let line = AdminEntry.identityLine(
             name: value("user.name") ?? "wtengine", email: value("user.email") ?? "wtengine@localhost", at: Date())
         target.native = Target.Native(
-            tree: tree, flat: flat, converts: attributes.convert, fingerprint: fingerprint, identityLine: line)
+            tree: tree, flat: flat, conversion: attributes.conversion, fingerprint: fingerprint, identityLine: line)
         return target
     }
 

@@ -61,7 +61,7 @@ struct TreeWriter: ~Copyable {
                 done(number, try flat.create(entry, in: parent, bytes, mtime: mtime))
             }
         }
-        if repository != nil, !entry.isSymlink {
+        if repository != nil, job.checkout.conversion.mayConvert(entry, in: flat) {
             try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { try spread($0) }
         } else {
             try reader.withBlob(entry.id) { try spread($0) }
