@@ -104,11 +104,14 @@ enum ProcessTable {
     }
 
     private static func link(_ directory: CInt, _ name: String) -> String {
-        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
-        let count = buffer.withUnsafeMutableBytes { bytes in
-            readlinkat(directory, name, bytes.baseAddress!.assumingMemoryBound(to: CChar.self), bytes.count)
+        // There are some hundreds of these for a look at the whole machine, so no array is made for each.
+        withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { buffer in
+            let count = readlinkat(
+                directory, name, buffer.baseAddress!.assumingMemoryBound(to: CChar.self), buffer.count)
+            // What is no path (`socket:[1]`, `pipe:[2]`) lies nowhere.
+            guard count > 0, buffer[0] == UInt8(ascii: "/") else { return "" }
+            return String(decoding: buffer[..<count], as: UTF8.self)
         }
-        return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : ""
     }
 
     private static func isInside(_ link: String, _ paths: [String]) -> Bool {
