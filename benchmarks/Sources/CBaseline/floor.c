@@ -2,10 +2,12 @@
 #include "cbaseline.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -189,4 +191,13 @@ int64_t bench_filesystem(const char *path) {
     struct statfs value;
     if (statfs(path, &value) < 0) return -1;
     return (int64_t)value.f_type & 0xffffffff;
+}
+
+// See: man 2 ioctl, and linux/btrfs.h: without BTRFS_SUBVOL_RDONLY in the flags a subvolume is writable.
+void bench_subvolume_writable(const char *path) {
+    int top = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (top < 0) return;
+    uint64_t flags = 0;
+    ioctl(top, BTRFS_IOC_SUBVOL_SETFLAGS, &flags);
+    close(top);
 }

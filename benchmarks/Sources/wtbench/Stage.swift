@@ -62,6 +62,16 @@ final class Stage {
             name: subject.name, files: subject.files, directories: subject.directories, bytes: subject.bytes)
     }
 
+    /// An engine with a pool, state and root of its own.
+    func poolEngine(refills: Bool) async throws -> Engine {
+        let home = "subject-\(subject.name)/\(fresh("pool"))"
+        _ = try workspace.directory(home)
+        var configuration = Configuration(
+            state: try workspace.directory("\(home)/state"), roots: [try workspace.directory("\(home)/root")])
+        configuration.refillsPools = refills
+        return try await Engine.open(configuration, logger: engine.logger)
+    }
+
     var git: Git { Git(repository: subject.path) }
 
     /// A name that was not used before.
@@ -101,8 +111,13 @@ final class Stage {
 
     /// Removes the repository and everything made of it.
     func end() async throws {
+        await engine.close()
         try await settle()
-        try await Command.require(["rm", "-rf", "--", place, subject.path])
+        // The templates of a repository that is gone go with the next sweep.
+        try await Command.require(["rm", "-rf", "--", subject.path])
+        _ = try await engine.sweep()
+        try await settle()
+        try await Command.require(["rm", "-rf", "--", place])
     }
 
     /// The worker count that serves git better here, as the spawns showed.
@@ -118,7 +133,7 @@ final class Stage {
         let free = try workspace.free()
         let each = subject.footprint + UInt64(subject.directories) * 4096
         let inodes = UInt64(subject.entries.count + 16)
-        return min(wanted, Int(min(free.bytes * 6 / 10 / each, free.files * 6 / 10 / inodes, 1_000_000)))
+        return min(wanted, Int(min(free.bytes / 10 * 6 / each, free.files / 10 * 6 / inodes, 1_000_000)))
     }
 }
 

@@ -28,6 +28,9 @@ int bench_pipe(int ends[2]);
 /// The magic number of the filesystem of a path; -1 with errno.
 int64_t bench_filesystem(const char *path);
 
+/// Lets files be deleted from a read-only btrfs subvolume, as the engine's templates are; anything else stays as it is.
+void bench_subvolume_writable(const char *path);
+
 /// `git_worktree_add` and `git_worktree_prune` on a repository, with the nanoseconds that opening it and the call took.
 /// NULL, or the error message (static or of this thread).
 const char *bench_libgit2_add(const char *repository, const char *name, const char *path, uint64_t *nanoseconds);

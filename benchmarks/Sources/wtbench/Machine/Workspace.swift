@@ -28,7 +28,18 @@ struct Workspace: Sendable {
     }
 
     /// Removes it all.
-    func remove() async throws { try await Command.require(["rm", "-rf", "--", path]) }
+    func remove() async throws {
+        openTemplates()
+        try await Command.require(["rm", "-rf", "--", path])
+    }
+
+    /// On btrfs the engine's templates are read-only subvolumes: their files cannot be deleted until they are not.
+    private func openTemplates() {
+        var found = glob_t()
+        defer { globfree(&found) }
+        guard glob("\(path)/subject-*/root/.wtengine/*/*/files", 0, nil, &found) == 0 else { return }
+        for index in 0..<Int(found.gl_pathc) { bench_subvolume_writable(found.gl_pathv[index]) }
+    }
 
     /// Bytes and inodes that are free on its filesystem. On tmpfs, no more than the memory that is free.
     func free() throws -> (bytes: UInt64, files: UInt64) {
@@ -50,7 +61,8 @@ struct Workspace: Sendable {
         [SIGINT, SIGTERM, SIGHUP].map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-            source.setEventHandler { [path] in
+            source.setEventHandler { [self] in
+                openTemplates()
                 // Processes of the group that got the signal as well may still write for a moment.
                 for _ in 0..<3 where (try? FileManager.default.removeItem(atPath: path)) == nil { usleep(300_000) }
                 _exit(128 + number)

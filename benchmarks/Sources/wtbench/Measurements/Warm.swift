@@ -6,7 +6,7 @@ struct Warm {
     let stage: Stage
 
     /// Few enough to be filled quickly and to fit, at any size.
-    private var batch: Int { max(1, min(16, 200_000 / stage.subject.files)) }
+    private var batch: Int { max(1, min(16, 250_000 / stage.subject.files)) }
     /// A p99 needs many samples, and a claim costs little; filling is what takes time.
     private var samples: Int { min(200, max(12, stage.effort.fileBudget / stage.subject.files)) }
 
@@ -15,24 +15,31 @@ struct Warm {
         try await snapshot()
     }
 
+    /// Claims of slots that are ready: first with nothing else going on, then while the pool refills itself behind
+    /// every claim, as it does by default.
     private func pool() async throws {
-        guard let pool = Pending.pool else { return stage.note("no pool: this version of the engine has none.") }
-        let size = try min(batch, stage.room(for: batch))
-        guard size > 0 else { return stage.note("no pool: less than one more workdir has room.") }
-        var done = -size
-        while done < samples {
-            try await Pending.fill(stage.engine, stage.subject.path, size: size)
+        let size = try min(batch, stage.room(for: batch * 2) / 2)
+        guard size > 0 else { return stage.note("no pool: there is no room for more workdirs.") }
+        for refills in [false, true] {
+            let engine = try await stage.poolEngine(refills: refills)
+            var done = -size
+            // Half the samples will do for the second, which fills every slot twice.
+            while done < (refills ? samples / 2 : samples) {
+                _ = try await engine.fillPool(repository: stage.subject.path, size: size)
+                try await stage.settle()
+                try await spawns(
+                    engine, .pool, refills ? Contender.refilling : Contender.pool, count: size, counted: done >= 0)
+                await engine.finishRefills()
+                done += size
+            }
+            await engine.close()
+            _ = try await engine.drainPool(repository: stage.subject.path)
             try await stage.settle()
-            try await spawns(pool, Contender.pool, count: size, counted: done >= 0)
-            done += size
         }
-        try await Pending.drain(stage.engine, stage.subject.path)
     }
 
     private func snapshot() async throws {
-        guard let snapshot = Pending.snapshot else {
-            return stage.note("no snapshots: this version of the engine has none.")
-        }
+        let snapshot = Materializer.snapshot
         // The first makes the template, when the filesystem has snapshots at all.
         do {
             let (_, workdir) = try await timedSpawn(stage.engine, stage.request(snapshot))
@@ -44,15 +51,17 @@ struct Warm {
         }
         try await stage.settle()
         for _ in 0..<max(1, samples / 10) {
-            try await spawns(snapshot, Contender.snapshot, count: 10, counted: true)
+            try await spawns(stage.engine, snapshot, Contender.snapshot, count: 10, counted: true)
         }
     }
 
     /// Spawns so many, one after the other, looks at the first, and removes all.
-    private func spawns(_ materializer: Materializer, _ contender: String, count: Int, counted: Bool) async throws {
+    private func spawns(
+        _ engine: Engine, _ materializer: Materializer, _ contender: String, count: Int, counted: Bool
+    ) async throws {
         var workdirs: [Workdir] = []
         for _ in 0..<count {
-            let (spawn, workdir) = try await timedSpawn(stage.engine, stage.request(materializer))
+            let (spawn, workdir) = try await timedSpawn(engine, stage.request(materializer))
             guard workdir.materializer == materializer else {
                 throw Failure("\(workdir.path) was served by \(workdir.materializer) instead of \(materializer).")
             }
@@ -68,8 +77,8 @@ struct Warm {
             try await Git.verify(workdirs[0].path, stage.subject.commit)
         }
         for workdir in workdirs {
-            let cleanup = try await timedCleanup(stage.engine, workdir.run)
-            let (rest, _) = await timed { await stage.engine.finishTrash() }
+            let cleanup = try await timedCleanup(engine, workdir.run)
+            let (rest, _) = await timed { await engine.finishTrash() }
             if counted {
                 stage.record(Measure.cleanup, contender, cleanup)
                 stage.record(Measure.unlinked, contender, cleanup + rest)

@@ -103,6 +103,12 @@ extension SubjectResult {
             "pool.p50", "spawn from the pool, p50", Measure.spawn, Contender.pool, 50, atMost: 2)
             + percentile(
                 "pool.p99", "spawn from the pool, p99", Measure.spawn, Contender.pool, 99, atMost: 10)
+            + percentile(
+                "refilling.p50", "spawn from the pool while it refills, p50", Measure.spawn, Contender.refilling, 50,
+                atMost: 2)
+            + percentile(
+                "refilling.p99", "spawn from the pool while it refills, p99", Measure.spawn, Contender.refilling, 99,
+                atMost: 10)
             + ratio(
                 "snapshot/git", "spawn by snapshot / `git worktree add`", (Measure.spawn, Contender.snapshot),
                 (Measure.spawn, bestGit))

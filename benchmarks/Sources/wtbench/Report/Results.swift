@@ -51,6 +51,7 @@ enum Measure {
 enum Contender {
     static let checkout = "wtengine checkout"
     static let pool = "wtengine pool"
+    static let refilling = "wtengine pool, refilling"
     static let snapshot = "wtengine snapshot"
     static let commandLine = "wtengine command"
     static let gitOne = "git, 1 worker"
