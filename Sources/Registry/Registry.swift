@@ -1,5 +1,6 @@
 public import Foundation
 import GRDB
+import Synchronization
 
 /// The durable record of runs and the audit log: one SQLite database in WAL mode, shared by any number of processes.
 ///
@@ -10,6 +11,7 @@ public final class Registry: Sendable {
     public let path: String
     private let pool: DatabasePool
     let actor: String
+    let rootMarkers = Mutex<[String: String]>([:])
 
     /// Opens the registry at `path`, and creates or migrates it first where that is needed.
     /// - Parameter actor: who stands in the audit log, for example `user@host:pid`.

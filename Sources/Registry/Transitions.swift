@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Synchronization
 
 /// Everything that changes the registry: each method is one transaction of a state change and its audit row.
 extension Registry {
@@ -31,19 +32,21 @@ extension Registry {
             var run = try Self.require(db, key)
             guard run.state == .creating else { throw RegistryError.illegalTransition(run, to: .ready) }
             let previous = try Self.activeRun(db, run, besides: run.id)
-            if var previous {
+            if let active = previous {
+                var previous = active
                 previous.superseded = true
                 previous.supersededBy = key.run.description
                 previous.outcome = .superseded
                 previous.endedAt = Date()
-                try update(db, &previous)
+                try update(db, &previous, from: active)
                 try record(
                     db, "superseded", run: previous, from: previous.state, to: previous.state, detail: "by \(key.run)")
             }
+            let before = run
             run.state = .ready
             run.identity = identity
             run.materializer = materializer
-            try update(db, &run)
+            try update(db, &run, from: before)
             try record(
                 db, "spawn.ready", run: run, from: .creating, to: .ready, detail: "\(run.materializer.rawValue)")
             return (try Self.require(db, key), try previous.flatMap { try Self.fetch(db, $0.key) })
@@ -64,18 +67,19 @@ extension Registry {
     /// - Returns: whether it was added.
     public func adopt(_ run: Run) async throws(RegistryError) -> Bool {
         try await write { [self] db in
-            let taken = try Row.fetchOne(
-                db, sql: "SELECT 1 FROM runs WHERE (issue = ? AND run = ?) OR path = ? OR admin_id = ?",
-                arguments: [run.key.issue.description, run.key.run.description, run.path, run.adminID])
+            let taken = try db.row(
+                "SELECT 1 FROM runs WHERE (issue = ? AND run = ?) OR path = ? OR admin_id = ?",
+                [run.key.issue.description, run.key.run.description, run.path, run.adminID])
             if taken != nil { return false }
             var run = run
-            if var previous = try Self.activeRun(db, run, besides: 0) {
+            if let active = try Self.activeRun(db, run, besides: 0) {
+                var previous = active
                 // The newest record is the active run: lost state comes back as in use, never as free.
                 if previous.createdAt <= run.createdAt {
                     previous.superseded = true
                     previous.supersededBy = run.key.run.description
                     previous.endedAt = Date()
-                    try update(db, &previous)
+                    try update(db, &previous, from: active)
                 } else {
                     run.superseded = true
                     run.supersededBy = previous.key.run.description
@@ -112,13 +116,14 @@ extension Registry {
                     run,
                     successor: try Self.activeRun(db, run, besides: run.id)?.key.run.description ?? run.supersededBy)
             }
+            let old = run
             let before = run.state
             guard states.contains(before), before == state || before.successors.contains(state) else {
                 throw RegistryError.illegalTransition(run, to: state)
             }
             change(&run)
             run.state = state
-            try update(db, &run)
+            try update(db, &run, from: old)
             try record(db, action, run: run, from: before, to: state, detail: detail)
             return try Self.require(db, key)
         }
@@ -136,7 +141,13 @@ extension Registry {
     ///
     /// A root whose marker is another or missing is not mounted or was replaced: what is not visible there is not gone.
     public func rootMarker(_ path: String) async throws(RegistryError) -> String? {
-        try await read { try String.fetchOne($0, sql: "SELECT marker FROM roots WHERE path = ?", arguments: [path]) }
+        // A row of this table is never changed.
+        if let known = rootMarkers.withLock({ $0[path] }) { return known }
+        let marker = try await read {
+            try String.fetchOne($0, sql: "SELECT marker FROM roots WHERE path = ?", arguments: [path])
+        }
+        if let marker { rootMarkers.withLock { $0[path] = marker } }
+        return marker
     }
 
     /// Records the marker of a new root.
@@ -151,9 +162,9 @@ extension Registry {
     // MARK: Inside a transaction
 
     static func fetch(_ db: Database, _ key: RunKey) throws -> Run? {
-        try Row.fetchOne(
-            db, sql: "SELECT * FROM runs WHERE issue = ? AND run = ?",
-            arguments: [key.issue.description, key.run.description]
+        try db.row(
+            "SELECT * FROM runs WHERE issue = ? AND run = ?",
+            [key.issue.description, key.run.description]
         ).map(Run.init(row:))
     }
 
@@ -163,9 +174,9 @@ extension Registry {
     }
 
     private static func activeRun(_ db: Database, _ run: Run, besides id: Int64) throws -> Run? {
-        try Row.fetchOne(
-            db, sql: "SELECT * FROM runs WHERE issue = ? AND role = ? AND active = 1 AND id <> ?",
-            arguments: [run.key.issue.description, run.role.description, id]
+        try db.row(
+            "SELECT * FROM runs WHERE issue = ? AND role = ? AND active = 1 AND id <> ?",
+            [run.key.issue.description, run.role.description, id]
         ).map(Run.init(row:))
     }
 
@@ -174,12 +185,12 @@ extension Registry {
             throw existing.state == .creating
                 ? RegistryError.creationInProgress(existing) : RegistryError.runExists(existing)
         }
-        let creating = try Row.fetchOne(
-            db, sql: "SELECT * FROM runs WHERE issue = ? AND role = ? AND state = 'creating'",
-            arguments: [run.key.issue.description, run.role.description])
+        let creating = try db.row(
+            "SELECT * FROM runs WHERE issue = ? AND role = ? AND state = 'creating'",
+            [run.key.issue.description, run.role.description])
         if let creating { throw RegistryError.creationInProgress(try Run(row: creating)) }
         if !switching, let active = try activeRun(db, run, besides: 0) { throw RegistryError.activeRun(active) }
-        if let owner = try Row.fetchOne(db, sql: "SELECT * FROM runs WHERE path = ?", arguments: [run.path]) {
+        if let owner = try db.row("SELECT * FROM runs WHERE path = ?", [run.path]) {
             throw RegistryError.pathTaken(run.path, by: try Run(row: owner).key)
         }
     }
@@ -207,35 +218,51 @@ extension Registry {
 
     private func insert(_ db: Database, _ run: Run, active: Bool) throws -> Run {
         let columns = try run.columns(active: active)
-        try db.execute(
-            sql: """
-                INSERT INTO runs (\(columns.map(\.0).joined(separator: ", ")))
-                VALUES (\(columns.map { _ in "?" }.joined(separator: ", ")))
-                """, arguments: StatementArguments(columns.map(\.1)))
+        try db.run(
+            """
+            INSERT INTO runs (\(columns.map(\.0).joined(separator: ", ")))
+            VALUES (\(columns.map { _ in "?" }.joined(separator: ", ")))
+            """, StatementArguments(columns.map(\.1)))
         var run = run
         run.id = db.lastInsertedRowID
         return run
     }
 
-    private func update(_ db: Database, _ run: inout Run) throws {
+    /// Writes the columns that have changed: each that is named costs its indexes, changed or not.
+    private func update(_ db: Database, _ run: inout Run, from before: Run) throws {
         run.updatedAt = Date()
-        let columns = try run.columns(active: run.holdsRole)
-        try db.execute(
-            sql: "UPDATE runs SET \(columns.map { "\($0.0) = ?" }.joined(separator: ", ")) WHERE id = ?",
-            arguments: StatementArguments(columns.map(\.1) + [run.id]))
+        let old = try before.columns(active: before.holdsRole)
+        let columns = zip(old, try run.columns(active: run.holdsRole)).filter { old, new in
+            // A run that is to supersede another is not active yet, whatever it says of itself.
+            new.0 == "active" || old.1?.databaseValue != new.1?.databaseValue
+        }.map(\.1)
+        try db.run(
+            "UPDATE runs SET \(columns.map { "\($0.0) = ?" }.joined(separator: ", ")) WHERE id = ?",
+            StatementArguments(columns.map(\.1) + [run.id]))
     }
 
     private func record(
         _ db: Database, _ action: String, run: Run?, from: RunState?, to: RunState?, detail: String?
     ) throws {
-        try db.execute(
-            sql: """
-                INSERT INTO audit (at, actor, issue, run, path, action, from_state, to_state, detail)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-            arguments: [
+        try db.run(
+            """
+            INSERT INTO audit (at, actor, issue, run, path, action, from_state, to_state, detail)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
                 Date().milliseconds, actor, run?.key.issue.description, run?.key.run.description, run?.path, action,
                 from?.rawValue, to?.rawValue, detail,
             ])
+    }
+}
+
+/// Every statement is compiled once per connection.
+extension Database {
+    fileprivate func row(_ sql: String, _ arguments: StatementArguments) throws -> Row? {
+        try Row.fetchOne(cachedStatement(sql: sql), arguments: arguments)
+    }
+
+    fileprivate func run(_ sql: String, _ arguments: StatementArguments) throws {
+        try cachedStatement(sql: sql).execute(arguments: arguments)
     }
 }

@@ -151,14 +151,13 @@ public final class Engine: Sendable {
     }
 
     /// What a tree's attributes and paths say, by repository, configuration and tree: the same tree is read once.
-    func cachedAttributes(_ key: String, _ make: () throws -> Support.Attributes) rethrows -> Support.Attributes {
-        if let known = treeAttributes.withLock({ $0[key] }) { return known }
-        let made = try make()
+    func knownAttributes(_ key: String) -> Support.Attributes? { treeAttributes.withLock { $0[key] } }
+
+    func remember(_ known: Support.Attributes, _ key: String) {
         treeAttributes.withLock { attributes in
             if attributes.count > 1000 { attributes.removeAll() }
-            attributes[key] = made
+            attributes[key] = known
         }
-        return made
     }
 
     /// Threads that write the files of one workdir.

@@ -156,4 +156,28 @@ private let run2 = "2026-02-14-backend-0002"
         let token = try #require(try plan.object["token"] as? String)
         #expect(try await tool.run(["cleanup", "local#1", run1, "--confirm", token], environment: bare).status == 0)
     }
+
+    @Test func `a pool is filled, claimed from, shown and drained without any process`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let bare: [String: String?] = ["PATH": "/nonexistent"]
+        let fill = ["pool", "fill", "--repo", repository.path, "--size", "2", "--json"]
+        let filled = try await tool.run(fill, environment: bare)
+        #expect(filled.status == 0, "\(filled.message)")
+        #expect(try filled.object["ready"] as? Int == 2)
+        let spawn = ["spawn", "--repo", repository.path, "--issue", "local#1", "--run", run1, "--json"]
+        #expect(try await tool.run(spawn, environment: bare).object["materializer"] as? String == "pool")
+        let status = try await tool("pool", "status", "--json").array
+        #expect(status.map { $0["ready"] as? Int } == [1])
+        #expect(status.first?["commit"] as? String == (try await repository.head()))
+        #expect(try await tool("pool", "status").output.contains(repository.path))
+        #expect(try await tool("sweep", "--json").object["slotsFilled"] as? Int == 1)
+        #expect(try await tool.run(["pool", "drain", "--json"], environment: bare).object["drained"] as? Int == 2)
+        let empty = try await tool(
+            "spawn", "--repo", repository.path, "--issue", "local#2", "--run", run1, "--materializer", "pool")
+        #expect(empty.status == 3)
+        #expect(empty.message.contains("WT-POOL-EMPTY") && empty.message.contains("wtengine pool fill"))
+        #expect(try await tool("pool", "fill", "--repo", repository.path, "--size", "-1").status == 64)
+    }
 }

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -84,18 +83,12 @@ static inline int linux_openat(int directory, const char *path, int flags, mode_
 }
 
 /// A new inotify instance that does not block. See: man 2 inotify_init1
-static inline int linux_inotify_init(void) { return inotify_init1(IN_NONBLOCK | IN_CLOEXEC); }
+int linux_inotify_init(void);
 
 /// Watches an open directory for every change of it and of the files in it. inotify takes paths only; this one leads
 /// to the very directory. Not IN_CLOSE_WRITE: a child that is forked while a file is written closes its copy of the
 /// descriptor at exec, long after. See: man 7 inotify
-static inline int linux_inotify_watch(int instance, int directory) {
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", directory);
-    return inotify_add_watch(
-        instance, path,
-        IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR);
-}
+int linux_inotify_watch(int instance, int directory);
 
 /// Makes a btrfs subvolume; ENOTTY where the filesystem has none. The name must be shorter than 4,087 bytes.
 /// See: man 2 ioctl_btrfs (BTRFS_IOC_SUBVOL_CREATE), linux/btrfs.h

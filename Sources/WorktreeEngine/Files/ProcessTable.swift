@@ -20,7 +20,7 @@ enum ProcessTable {
 
     /// The mask of this process's new files, in octal digits. umask(2) tells it only by changing it, for all threads.
     static var umask: String {
-        let status = ((try? Directory("/proc/self").read("status")) ?? nil) ?? ""
+        let status = ((try? Directory("/proc/\(getpid())").read("status")) ?? nil) ?? ""
         return status.split(separator: "\n").first { $0.hasPrefix("Umask:") }.map(String.init) ?? ""
     }
 

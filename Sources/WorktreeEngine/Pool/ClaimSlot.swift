@@ -78,10 +78,11 @@ extension Engine {
         return true
     }
 
-    /// The kernel takes its time to forget thousands of watches, which is not the spawn's.
+    /// The kernel takes its time to forget watches, which is not to be the spawn's: whoever else still holds this one has
+    /// let go of it after a second.
     private func endLater(_ watch: SlotWatch?) {
         guard let watch else { return }
-        DispatchQueue.global(qos: .utility).async { withExtendedLifetime(watch) {} }
+        DispatchQueue.global(qos: .utility).asyncAfter(deadline: .now() + 1) { withExtendedLifetime(watch) {} }
     }
 
     /// Unlinks what was a slot from the trash, in the background.

@@ -17,7 +17,8 @@ extension PoolDirectory {
                 trashed += try removeUnknown(entry.name, directory)
                 continue
             }
-            for name in try directory.entries().map(\.name) where name != Pool.fileName && (isSlot(name) || name.hasPrefix(Pool.fileName)) {
+            for name in try directory.entries().map(\.name)
+            where name != Pool.fileName && (isSlot(name) || name.hasPrefix(Pool.fileName)) {
                 guard isSlot(name) else {
                     // What a killed `replace` has left; the lease of the pool tells it from one that is being written.
                     if let lease = try Lease(ifFree: "pool \(pool.name)", state: state) {

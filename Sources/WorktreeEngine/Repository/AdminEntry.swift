@@ -142,6 +142,19 @@ enum AdminEntry {
         return entryMismatch(run)
     }
 
+    /// The commit of a new run's HEAD, read from the two files that were just written; nil when they say anything else
+    /// than HEAD of a new run does.
+    static func plainHead(_ run: Run) throws -> String? {
+        guard let head = try Directory(path(run)).read("HEAD") else { return nil }
+        guard let branch = run.branch else { return head == "\(run.base)\n" ? run.base : nil }
+        guard head == "ref: refs/heads/\(branch)\n", let slash = "heads/\(branch)".lastIndex(of: "/") else {
+            return nil
+        }
+        let name = "heads/\(branch)"
+        let directory = try Directory(run.commonDir).openBeneath("refs/\(name[..<slash])")
+        return try directory.read(String(name[name.index(after: slash)...])).map { String($0.prefix { $0 != "\n" }) }
+    }
+
     /// Whether anything stands where the entry belongs.
     static func exists(_ run: Run) -> Bool {
         (try? Directory(run.commonDir).open("worktrees").contains(run.adminID)) == true

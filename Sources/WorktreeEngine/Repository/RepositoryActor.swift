@@ -27,12 +27,15 @@ final class QueueExecutor: SerialExecutor {
 /// or deleted under it.
 actor RepositoryActor {
     let commonDir: String
+    /// For what is asked of the common dir.
+    nonisolated let handle: OpenRepository
     private let executor: QueueExecutor
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     init(commonDir: String) {
         self.commonDir = commonDir
+        handle = OpenRepository(gitDirectory: commonDir)
         executor = QueueExecutor(label: "wtengine.repository")
     }
 
@@ -55,12 +58,13 @@ actor RepositoryActor {
         guard let base = ObjectID(run.base) else {
             throw EngineError(.unknownBase, .blocked, "\(run.base) is not the name of a commit.")
         }
-        let repository = try Repository(gitDirectory: commonDir)
-        do {
-            try repository.createReference(
-                "refs/heads/\(branch)", at: base, message: "branch: Created by wtengine for \(run.key)")
-        } catch {
-            throw error.exists ? EngineError.branchTaken(branch, run.repo) : error
+        try handle.with { repository in
+            do throws(GitError) {
+                try repository.createReference(
+                    "refs/heads/\(branch)", at: base, message: "branch: Created by wtengine for \(run.key)")
+            } catch {
+                throw error.exists ? EngineError.branchTaken(branch, run.repo) : error
+            }
         }
     }
 

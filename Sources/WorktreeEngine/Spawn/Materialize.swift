@@ -152,13 +152,15 @@ extension Engine {
             return try workdir.identity()
         }
         let head: String?
-        if [.checkout, .pool, .snapshot].contains(run.materializer) {
+        switch run.materializer {
+        case .checkout, .pool, .snapshot:
             head = try await blocking {
+                // A `git pack-refs` may have moved the branch between the two; libgit2 then finds it.
+                if let head = try? AdminEntry.plainHead(run) { return head }
                 let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
                 return try repository.head().commit?.description
             }
-        } else {
-            head = try await git.require(in: run.path, ["rev-parse", "--verify", "HEAD"]).text
+        case .git, .clone: head = try await git.require(in: run.path, ["rev-parse", "--verify", "HEAD"]).text
         }
         guard head == run.base else {
             throw EngineError(

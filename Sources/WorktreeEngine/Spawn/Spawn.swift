@@ -21,29 +21,20 @@ extension Engine {
             defer { lease.release() }
             self.warm.beginSpawn()
             defer { self.warm.endSpawn() }
-            if let known = try await self.registry.run(key) { throw RegistryError.runExists(known) }
-            let target = try await self.target(request.repository, base: request.base)
-            let root = try await self.rootForSpawn()
-            try self.checkDisk(root)
-            let branch = try await self.branchName(request, key, role, target)
-            let materializer = try self.chooseMaterializer(request, target)
-            let path = "\(root.path)/\(key.issue.pathComponent)/\(key.run)"
-            if try root.open().contains(key.issue.pathComponent),
-                try root.open().openBeneath(key.issue.pathComponent).contains(key.run.description)
-            {
-                throw EngineError.pathTaken(path)
+            let decided: Decision
+            do { decided = try await self.decide(request, key, role) } catch {
+                // What a run has made is in the way of a second one of its name, and that it exists is the reason.
+                if let known = try await self.registry.run(key) { throw RegistryError.runExists(known) }
+                throw error
             }
-            let intent = Run(
-                key: key, role: role, repo: target.location.name, commonDir: target.location.commonDir, root: root.path,
-                path: path, adminID: "\(key.run.description.prefix(80))-\(randomHex(5))", branch: branch,
-                base: target.base, materializer: materializer)
+            let (intent, target, root) = (decided.intent, decided.target, decided.root)
             let run = try await self.begin(intent, switching: request.switching)
             do {
                 let (made, identity, pools) = try await self.materialize(
                     run, target, root, isForced: request.materializer != nil)
                 let (ready, superseded) = try await self.registry.activate(
                     made.key, materializer: made.materializer, identity: identity)
-                self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(path)"])
+                self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(ready.path)"])
                 await self.refill(pools, after: target, root)
                 return Workdir(
                     run: ready.key, path: ready.path, branch: ready.branch, base: ready.base,
@@ -54,6 +45,33 @@ extension Engine {
                 throw failure
             }
         }
+    }
+
+    private struct Decision {
+        let intent: Run
+        let target: Target
+        let root: Root
+    }
+
+    /// Decides everything that can be decided without writing.
+    private func decide(_ request: SpawnRequest, _ key: RunKey, _ role: Role) async throws -> Decision {
+        let target = try await self.target(request.repository, base: request.base)
+        let root = try await rootForSpawn()
+        try checkDisk(root)
+        let branch = try await branchName(request, key, role, target)
+        let materializer = try chooseMaterializer(request, target)
+        let path = "\(root.path)/\(key.issue.pathComponent)/\(key.run)"
+        let top = try root.open()
+        if try top.contains(key.issue.pathComponent),
+            try top.openBeneath(key.issue.pathComponent).contains(key.run.description)
+        {
+            throw EngineError.pathTaken(path)
+        }
+        let intent = Run(
+            key: key, role: role, repo: target.location.name, commonDir: target.location.commonDir, root: root.path,
+            path: path, adminID: "\(key.run.description.prefix(80))-\(randomHex(5))", branch: branch,
+            base: target.base, materializer: materializer)
+        return Decision(intent: intent, target: target, root: root)
     }
 
     private func role(_ request: SpawnRequest, _ key: RunKey) throws -> Role {
@@ -99,7 +117,9 @@ extension Engine {
     private func begin(_ intent: Run, switching: Bool) async throws -> Run {
         do {
             return try await registry.begin(intent, switching: switching, limits: configuration.limits)
-        } catch RegistryError.creationInProgress(let other) where other.key != intent.key {
+        } catch RegistryError.creationInProgress(let other) {
+            // The lease of this run is ours, so nobody is at work on it.
+            guard other.key != intent.key else { throw RegistryError.runExists(other) }
             guard let lease = try Lease(ifFree: other.key, state: configuration.state) else {
                 throw RegistryError.creationInProgress(other)
             }

@@ -47,7 +47,15 @@ extension Engine {
 
     /// A target for libgit2, in a repository without ``Support/repositoryReasons(_:)``. Blocks.
     func nativeTarget(_ location: RepositoryLocation, _ revision: String?) throws -> Target {
-        let repository = try Repository(gitDirectory: location.gitDir)
+        if location.gitDir == location.commonDir {
+            return try actor(for: location.commonDir).handle.with { try self.nativeTarget(location, revision, $0) }
+        }
+        return try nativeTarget(location, revision, Repository(gitDirectory: location.gitDir))
+    }
+
+    private func nativeTarget(
+        _ location: RepositoryLocation, _ revision: String?, _ repository: borrowing Repository
+    ) throws -> Target {
         let base: ObjectID
         if let revision {
             do { base = try repository.commit(revision) } catch {
@@ -61,12 +69,18 @@ extension Engine {
         var reasons = Support.configurationReasons(configuration)
         let tree = try repository.tree(ofCommit: base)
         let fingerprint = Self.fingerprint(configuration, commonDir: location.commonDir)
+        // Not in a closure: the compiler crashes where one captures a borrowed handle.
+        let attributesKey = "\(location.commonDir) \(tree) \(fingerprint)"
         var flat: FlatTree?
-        let attributes = try cachedAttributes("\(location.commonDir) \(tree) \(fingerprint)") {
+        let attributes: Support.Attributes
+        if let known = knownAttributes(attributesKey) {
+            attributes = known
+        } else {
             let read = try repository.flatten(tree: tree)
             flat = read
-            return try Support.attributes(
+            attributes = try Support.attributes(
                 read, repository, configuration: configuration, commonDir: location.commonDir)
+            remember(attributes, attributesKey)
         }
         reasons += attributes.reasons
         var target = Target(
@@ -124,9 +138,8 @@ extension Engine {
         }
         let location = target.location
         if target.native != nil {
-            let taken = try await blocking {
-                try Repository(gitDirectory: location.commonDir).target(of: "refs/heads/\(name)") != nil
-            }
+            let handle = actor(for: location.commonDir).handle
+            let taken = try await blocking { try handle.with { try $0.target(of: "refs/heads/\(name)") != nil } }
             if taken { throw EngineError.branchTaken(name, location.name) }
         } else {
             // Also a branch above or below the name: git's words for that do not tell it from other failures.
