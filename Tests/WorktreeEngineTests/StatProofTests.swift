@@ -157,7 +157,7 @@ extension ProofCase {
             "staged, with a valid cache-tree",
             "echo x >>README.md; touch -d 2020-01-01 README.md; git add .; git write-tree", risks: "staged README.md"),
         .fails("forgotten", "git rm -q --cached README.md", risks: "staged README.md", "untracked README.md"),
-        .fails("announced", "echo x >new; git add -N new", risks: "modified new"),
+        .fails("announced", "echo x >new; git add -N new", risks: "staged new", "modified new"),
         .fails("hidden", "git update-index --assume-unchanged README.md"),
         .fails(
             "hidden and edited", "git update-index --assume-unchanged README.md; echo x >>README.md",

@@ -60,8 +60,6 @@ extension Engine {
             // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
             throw EngineError.mismatch(run, mismatch)
         }
-        // Beside the look at the files, since it takes as long in a small workdir. In the trash nobody can come in any more.
-        async let inside = insideProcesses(run, workdir: workdir)
         let isOrphan = run.materializer != .clone && access(run.commonDir, F_OK) != 0
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let state = try await workingState(
@@ -94,7 +92,7 @@ extension Engine {
         lines += risks.map { "risk \($0.kind.rawValue) \($0.path) \($0.detail) \(fingerprint($0.path, in: workdir))" }
         lines += ignored.map { "ignored \($0)" }
         lines.append("branch \(branch.delete ? "delete" : "keep") \(branch.tip ?? "none")")
-        let processes = try await inside
+        let processes = try await insideProcesses(run, workdir: workdir)
         return CleanupPlan(
             run: run, token: ObjectID.ofBlob(Array(lines.joined(separator: "\n").utf8)).description, risks: risks,
             ignored: ignored, processes: processes, branchToDelete: branch.delete ? run.branch : nil,
