@@ -55,7 +55,7 @@ struct Warm {
         }
     }
 
-    /// Spawns so many, one after the other, looks at the first, and removes all.
+    /// Spawns so many, one after the other, looks at some with git, and removes all.
     private func spawns(
         _ engine: Engine, _ materializer: Materializer, _ contender: String, count: Int, counted: Bool
     ) async throws {
@@ -68,13 +68,13 @@ struct Warm {
             if counted { stage.record(Measure.spawn, contender, spawn) }
             workdirs.append(workdir)
         }
-        let first = try await Git.status(workdirs[0].path)
-        let second = try await Git.status(workdirs[0].path)
-        if counted {
+        if !counted { try await Git.verify(workdirs[0].path, stage.subject.commit) }
+        for workdir in workdirs.dropFirst().prefix(4) {
+            let first = try await Git.status(workdir.path)
+            let second = try await Git.status(workdir.path)
+            guard counted else { continue }
             stage.record(Measure.firstStatus, contender, first)
             stage.record(Measure.secondStatus, contender, second)
-        } else {
-            try await Git.verify(workdirs[0].path, stage.subject.commit)
         }
         for workdir in workdirs {
             let cleanup = try await timedCleanup(engine, workdir.run)
