@@ -1,3 +1,4 @@
+import CLinux
 import Git
 import Glibc
 import Synchronization
