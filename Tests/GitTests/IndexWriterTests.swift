@@ -16,7 +16,8 @@ import Testing
         let scratch = try Scratch()
         let repository = try await scratch.repository()
         // Every length of a path modulo eight, an executable, a link, a submodule, and a path beyond the length field.
-        let long = (0..<20).map { String(repeating: "\(UnicodeScalar(UInt8(97 + $0)))", count: 220) }.joined(separator: "/")
+        let long = (0..<20).map { String(repeating: "\(UnicodeScalar(UInt8(97 + $0)))", count: 220) }.joined(
+            separator: "/")
         try await sh(
             """
             for n in 1 22 333 4444 55555 666666 7777777 88888888; do echo $n >$n; done

@@ -22,7 +22,8 @@ import Testing
 
     private func blobs(_ path: String) async throws -> [ObjectID] {
         try await sh(
-            "git cat-file --batch-all-objects --batch-check='%(objecttype) %(objectname)' | sed -n 's/^blob //p'", in: path
+            "git cat-file --batch-all-objects --batch-check='%(objecttype) %(objectname)' | sed -n 's/^blob //p'",
+            in: path
         ).split(separator: "\n").map { try #require(ObjectID(String($0))) }
     }
 
@@ -85,7 +86,8 @@ import Testing
         let path = try await packed(scratch)
         let blobs = try await blobs(path)
         let directory = "\(path)/.git/objects/pack"
-        let name = try #require(try FileManager.default.contentsOfDirectory(atPath: directory).first { $0.hasSuffix(kind) })
+        let name = try #require(
+            try FileManager.default.contentsOfDirectory(atPath: directory).first { $0.hasSuffix(kind) })
         let url = URL(fileURLWithPath: "\(directory)/\(name)")
         let whole = try Data(contentsOf: url)
         try FileManager.default.removeItem(at: url)
@@ -118,7 +120,9 @@ import Testing
                 base.withUnsafeBytes { base in
                     guard let size = Delta.resultSize(delta, base: base.count) else { return nil }
                     var out = [UInt8](repeating: 0, count: size + 1)
-                    let isDone = out.withUnsafeMutableBytes { Delta.apply(delta, to: base, into: $0.baseAddress!, size) }
+                    let isDone = out.withUnsafeMutableBytes {
+                        Delta.apply(delta, to: base, into: $0.baseAddress!, size)
+                    }
                     return isDone ? Array(out.prefix(size)) : nil
                 }
             }

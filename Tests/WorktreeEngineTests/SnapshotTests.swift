@@ -36,7 +36,8 @@ struct SnapshotTests {
 
     @Test func `every spawn of a tree is a snapshot of one template, and equals git's checkout`() async throws {
         let place = try await Place()
-        let expected = try await gitsOwnCheckout(of: place.repository.head(), in: place.repository.path, scratch: place.scratch)
+        let expected = try await gitsOwnCheckout(
+            of: place.repository.head(), in: place.repository.path, scratch: place.scratch)
         for number in 1...3 {
             let workdir = try await place.engine.spawn(request(place.repository.path, issue: "local#\(number)"))
             #expect(workdir.materializer == .snapshot)
@@ -82,7 +83,8 @@ struct SnapshotTests {
         let place = try await Place()
         let top = try Directory(place.scratch.path)
         #expect(try Subvolume.make("volume", in: top))
-        try await sh("mkdir -p a/b/c d; echo x | tee a/b/c/f d/g >/dev/null; chmod 0555 a/b", in: "\(place.scratch.path)/volume")
+        try await sh(
+            "mkdir -p a/b/c d; echo x | tee a/b/c/f d/g >/dev/null; chmod 0555 a/b", in: "\(place.scratch.path)/volume")
         // The kernel destroys none that has another in it, which is what this process meets without the privilege.
         #expect(try Subvolume.make("inner", in: top.open("volume").open("d")))
         try Subvolume.setReadOnly(top.open("volume"))

@@ -83,7 +83,8 @@ struct PoolDirectory: Sendable {
             try stage.makeDirectory(name)
             let repository = try Repository(gitDirectory: pool.commonDir)
             let checkout = Checkout(
-                commonDir: pool.commonDir, flat: try repository.flatten(tree: native.tree), conversion: native.conversion,
+                commonDir: pool.commonDir, flat: try repository.flatten(tree: native.tree),
+                conversion: native.conversion,
                 workers: workers)
             let stats = try checkout.fill("\(stage.path)/\(name)")
             let own = try Directory(pool.commonDir).openOrMake(AdminEntry.privateName)

@@ -28,7 +28,8 @@ extension Engine {
                 let trashed = try await blocking {
                     try store.make(commonDir, native) {
                         let flat = try native.flat ?? Repository(gitDirectory: commonDir).flatten(tree: native.tree)
-                        return Checkout(commonDir: commonDir, flat: flat, conversion: native.conversion, workers: workers)
+                        return Checkout(
+                            commonDir: commonDir, flat: flat, conversion: native.conversion, workers: workers)
                     }
                 }
                 guard let trashed else { return false }
@@ -47,6 +48,7 @@ extension Engine {
     static func noSnapshots(_ root: Root) -> EngineError {
         EngineError(
             .unsupported, .retry,
-            "\(root.path) is not on a filesystem whose snapshots this process may make (btrfs). Use --materializer auto.")
+            "\(root.path) is not on a filesystem whose snapshots this process may make (btrfs). Use --materializer auto."
+        )
     }
 }

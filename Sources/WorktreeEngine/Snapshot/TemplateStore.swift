@@ -146,7 +146,8 @@ struct TemplateStore: Sendable {
         let now = time(nil)
         return try templates.entries().map(\.name).compactMap { name in
             if let template = try? templates.open(name), let record = TemplateRecord(in: template),
-                access(record.commonDir, F_OK) == 0, try templates.fileVersion(name).modified[0] > now - Self.longestRest
+                access(record.commonDir, F_OK) == 0,
+                try templates.fileVersion(name).modified[0] > now - Self.longestRest
             {
                 return nil
             }

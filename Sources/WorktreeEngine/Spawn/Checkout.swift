@@ -68,11 +68,13 @@ struct Checkout {
         for top in tops { try makeDirectories(wanted, top, mayExist: directoriesMayExist) }
         let job = Job(
             checkout: self, packs: PackSet(objects: "\(commonDir)/objects"), tops: tops, attributeSource: paths[0])
-        var stats = [[FileStat]](repeating: [FileStat](repeating: FileStat(), count: flat.entries.count), count: tops.count)
+        var stats = [[FileStat]](
+            repeating: [FileStat](repeating: FileStat(), count: flat.entries.count), count: tops.count)
         // Attributes are read from files on disk, so those files come first, as they stand in the tree; where an
         // attribute converts them too, they are written again at the end.
         let attributes =
-            conversion.isNeeded ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
+            conversion.isNeeded
+            ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
         try write(attributes, job, convert: false, into: &stats)
         let early = Set(attributes)
         let (links, files) = (

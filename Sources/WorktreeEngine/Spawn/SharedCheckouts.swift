@@ -65,7 +65,7 @@ final class SharedCheckouts: Sendable {
                 // The mtime of the files is the second before their own checkout began.
                 try Self.serve(members, checkout.get().startingNow())
                 for member in members { member.continuation.resume() }
-            } catch where members.count == 1 {
+            } catch  where members.count == 1 {
                 members[0].continuation.resume(throwing: error)
             } catch {
                 // Of one destination the others know nothing: each has its own try and its own words.

@@ -97,7 +97,8 @@ extension Engine {
     private func chooseMaterializer(_ request: SpawnRequest, _ target: Target) throws -> Materializer {
         let reasons = target.support.reasons.joined(separator: "; ")
         switch request.materializer {
-        case .checkout where target.native == nil, .pool where target.native == nil, .snapshot where target.native == nil:
+        case .checkout where target.native == nil, .pool where target.native == nil,
+            .snapshot where target.native == nil:
             throw EngineError(
                 .unsupported, .retry,
                 "the checkout cannot serve \(target.location.name): \(reasons). Use --materializer auto or git.")
