@@ -89,6 +89,21 @@ import WorktreeEngine
         try await expectEqual(repository, scratch)
     }
 
+    @Test(arguments: [
+        "café.txt text eol=crlf", "Å.txt text eol=crlf", "\u{FEFF}n.txt text eol=crlf", #"$(printf 'caf\351').txt eol=crlf"#,
+    ])
+    func `patterns beyond ASCII are left to git, wherever they stand`(line: String) async throws {
+        for file in [".gitattributes", ".git/info/attributes"] {
+            let scratch = try Scratch()
+            let files = ["café.txt", "Å.txt", "n.txt"].map { TestFile($0, "1\n2\n") }
+            let repository = try await repository(nil, scratch, more: files)
+            try await sh(
+                "mkdir -p .git/info; printf '%s\\n' \"\(line)\" >'\(file)'; git add -A; git commit -qm x --allow-empty",
+                in: repository.path)
+            try await expectEqual(repository, scratch, materializer: .git)
+        }
+    }
+
     @Test func `attributes of the main worktree and its index count for nothing`() async throws {
         let scratch = try Scratch()
         let repository = try await repository(nil, scratch)

@@ -171,6 +171,8 @@ public struct Support: Hashable, Sendable {
         if text.utf8.count > 2000 { return "a line of more than 2000 bytes, which git ignores" }
         let line = text.drop(while: isBlank)
         if line.isEmpty || line.hasPrefix("#") { return nil }
+        // Patterns are compared as bytes, and this text has been decoded: beyond ASCII the two may differ.
+        if line.unicodeScalars.contains(where: { !$0.isASCII }) { return "a character that is not ASCII" }
         if line.hasPrefix("\"") { return "a quoted pattern" }
         if line.hasPrefix("!") { return "a negative pattern" }
         if line.hasPrefix("[attr]") { return "a macro" }
