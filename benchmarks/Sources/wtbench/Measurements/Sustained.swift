@@ -16,7 +16,7 @@ struct Sustained {
                 stage.note("no \(measure): there is no room for \(inFlight * 2) workdirs.")
                 continue
             }
-            for round in 0..<(count * stage.subject.files > 100_000 ? 1 : 3) {
+            for round in 0..<(count * stage.subject.files > 100_000 ? 1 : min(3, max(1, stage.effort.mostRounds / 6))) {
                 for turn in 0..<2 {
                     if (turn + round) % 2 == 0 {
                         stage.record(measure, Contender.checkout, try await ours(count, inFlight) / UInt64(count))

@@ -8,7 +8,9 @@ struct Warm {
     /// Few enough to be filled quickly and to fit, at any size.
     private var batch: Int { max(1, min(16, 250_000 / stage.subject.files)) }
     /// A p99 needs many samples, and a claim costs little; filling is what takes time.
-    private var samples: Int { min(200, max(12, stage.effort.fileBudget / stage.subject.files)) }
+    private var samples: Int {
+        min(200, stage.effort.mostRounds * 6, max(12, stage.effort.fileBudget / stage.subject.files))
+    }
 
     func run() async throws {
         try await pool()

@@ -144,7 +144,8 @@ enum Plot {
         }
         svg +=
             "<text class=\"tick\" text-anchor=\"end\" x=\"\(across(1))\" y=\"\(text(height - 8))\">\(x.title)</text>\n"
-        svg += "<text class=\"tick\" x=\"4\" y=\"14\">\(y.title)</text>\n"
+        // Where panels have names, the plot's says what is counted.
+        if title.isEmpty { svg += "<text class=\"tick\" x=\"4\" y=\"14\">\(y.title)</text>\n" }
         for line in lines {
             let points = line.points.map { "\(across(x.place($0.x))),\(down(y.place($0.y)))" }
             svg += "<polyline class=\"c\(line.color)\" points=\"\(points.joined(separator: " "))\"/>\n"
