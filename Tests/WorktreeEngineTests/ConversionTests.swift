@@ -90,7 +90,8 @@ import WorktreeEngine
     }
 
     @Test(arguments: [
-        "café.txt text eol=crlf", "Å.txt text eol=crlf", "\u{FEFF}n.txt text eol=crlf", #"$(printf 'caf\351').txt eol=crlf"#,
+        "café.txt text eol=crlf", "Å.txt text eol=crlf", "\u{FEFF}n.txt text eol=crlf",
+        #"$(printf 'caf\351').txt eol=crlf"#,
     ])
     func `patterns beyond ASCII are left to git, wherever they stand`(line: String) async throws {
         for file in [".gitattributes", ".git/info/attributes"] {

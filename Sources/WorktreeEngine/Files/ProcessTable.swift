@@ -52,9 +52,14 @@ enum ProcessTable {
     /// which closes them: it is given the time for that.
     static func inside(_ paths: [String]) throws -> [ProcessInside] {
         var found = try list(paths)
-        for _ in 0..<200 where found.contains(where: isFork) {
+        for _ in 0..<200 where !found.isEmpty {
+            // One that calls exec between this look and a question about it would seem to be another process inside, so
+            // who is found has to be found again.
+            let isForking = found.contains(where: isFork)
+            let before = Set(found.map(\.pid))
             usleep(5000)
             found = try list(paths)
+            if !isForking, Set(found.map(\.pid)) == before { break }
         }
         return found
     }
