@@ -6,14 +6,17 @@ import Glibc
 /// Packs and their indexes never change once they have their names; git itself maps them. One that is unlinked stays
 /// readable while it is mapped. See: git `packfile.c` (`use_pack`), man gitformat-pack
 ///
-/// `@unchecked Sendable`: the mapping is read-only and private, lives until `deinit`, and "mmap … the memory may be read
-/// by any thread of the process"; nothing here writes. See: man 2 mmap, man 7 pthreads (shared attributes)
+/// `@unchecked Sendable` because a pointer is not Sendable by itself: the address and the length never change, the pages
+/// are mapped PROT_READ, so that no thread can write through them ("PROT_READ: Pages may be read", man 2 mmap), and they
+/// are unmapped by `deinit` only, when no thread has the object any more. ``release()`` changes no content: pages of a
+/// private file mapping that nobody wrote come back from the file (man 2 madvise, MADV_DONTNEED).
 final class Mapping: @unchecked Sendable {
     let bytes: UnsafeRawBufferPointer
 
     /// nil when the file cannot be opened, is empty, or is no regular file.
     init?(_ path: String) {
-        let file = open(path, O_RDONLY | O_CLOEXEC)
+        // Not blocking: a FIFO in this place is no reason to wait for a writer.
+        let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard file >= 0 else { return nil }
         defer { close(file) }
         var value = stat()

@@ -195,7 +195,7 @@ public struct Run: Hashable, Sendable {
 
 /// What tells one directory from another that has taken its name.
 public struct FileIdentity: Hashable, Sendable, Codable {
-    /// `st_dev`.
+    /// `st_dev`; on btrfs, where that is given anew with each mount, the ids of filesystem and subvolume.
     public let device: UInt64
     /// `st_ino`.
     public let inode: UInt64

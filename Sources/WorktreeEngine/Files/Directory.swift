@@ -47,7 +47,7 @@ struct Directory: ~Copyable {
     }
 
     private func openByComponent(_ relative: String) throws(SystemError) -> Directory {
-        var current = dup(descriptor)
+        var current = try duplicate(descriptor, path)
         for component in relative.split(separator: "/", omittingEmptySubsequences: false) {
             let parent = current
             defer { close(parent) }
@@ -75,6 +75,18 @@ struct Directory: ~Copyable {
     /// Makes a directory; one that exists is an error.
     func makeDirectory(_ name: String, mode: mode_t = 0o777) throws(SystemError) {
         try system("mkdirat", describe(name)) { mkdirat(descriptor, name, mode) }
+    }
+
+    /// Gives the owner of a directory, which may not even be readable, all rights: O_PATH needs none, and /proc leads to
+    /// that very inode. The name is bytes, as it need not be UTF-8.
+    /// See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
+    func giveRights(_ name: [CChar]) throws(SystemError) {
+        let path = describe(text(name))
+        let handle = try system("openat", path) {
+            linux_openat(descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
+        }
+        defer { close(handle) }
+        try system("chmod", path) { chmod("/proc/self/fd/\(handle)", 0o700) }
     }
 
     /// Makes a directory unless it exists, and opens it.
@@ -247,6 +259,11 @@ func realPath(_ path: String) -> String? {
 /// Whether `path` is `directory` or lies in it. Both absolute and normal.
 func isInside(_ path: String, _ directory: String) -> Bool {
     path == directory || path.hasPrefix(directory.hasSuffix("/") ? directory : directory + "/")
+}
+
+/// A descriptor of the same file that no child process inherits. See: man 2 fcntl (F_DUPFD_CLOEXEC)
+func duplicate(_ descriptor: CInt, _ path: @autoclosure () -> String) throws(SystemError) -> CInt {
+    try system("fcntl", path()) { fcntl(descriptor, F_DUPFD_CLOEXEC, 0) }
 }
 
 extension FileIdentity {

@@ -190,7 +190,7 @@ enum TreeDeletion {
         // A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
         var value = stat()
         if fstatat(directory.descriptor, entry, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
-            try giveRights(entry, in: directory)
+            try directory.giveRights(entry)
         }
         return entry
     }
@@ -208,21 +208,9 @@ enum TreeDeletion {
             return directory
         } catch {
             guard error.errno == .permissionDenied else { throw error }
-            try giveRights(name.utf8CString.map(\.self), in: parent)
+            try parent.giveRights(name.utf8CString.map(\.self))
             return try parent.open(name)
         }
-    }
-
-    /// Gives the owner of a directory that may not even be readable all rights: O_PATH needs none, and /proc leads to
-    /// that very inode. The name is bytes, as it need not be UTF-8.
-    /// See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
-    private static func giveRights(_ name: [CChar], in parent: borrowing Directory) throws(SystemError) {
-        let path = "\(parent.path)/\(text(name))"
-        let handle = try system("openat", path) {
-            linux_openat(parent.descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
-        }
-        defer { close(handle) }
-        try system("chmod", path) { chmod("/proc/self/fd/\(handle)", 0o700) }
     }
 }
 

@@ -53,7 +53,11 @@ extension Engine {
         let stage = try place.root.openPrivate("stage")
         do { try pool.rename(slot.name, to: stage, as: run.adminID) } catch {
             if error.errno == .noSuchFileOrDirectory { return false }
-            throw error
+            guard error.errno == .permissionDenied else { throw error }
+            logger.notice("a slot is thrown away", metadata: ["slot": "\(slot.name)", "reason": "\(error)"])
+            try place.moveToTrash(slot.name, in: pool, commonDir: slot.record.commonDir)
+            trashed.append(slot.name)
+            return false
         }
         // After the rename: what happened in it until then has been seen by the watch, and its path is nobody's any more.
         var (problem, watch) = try place.inspect(slot, run.adminID, in: stage)

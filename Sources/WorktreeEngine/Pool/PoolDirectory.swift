@@ -137,7 +137,11 @@ struct PoolDirectory: Sendable {
     func inspect(
         _ slot: Slot, _ name: String, in parent: borrowing Directory
     ) throws -> (problem: String?, watch: SlotWatch?) {
-        let workdir = try parent.open(name)
+        let workdir: Directory
+        do { workdir = try parent.open(name) } catch {
+            guard error.errno == .permissionDenied else { throw error }
+            return ("it may not be read", nil)
+        }
         guard try workdir.identity() == slot.record.identity else { return ("it is another directory", nil) }
         guard let own = try? Directory(slot.record.commonDir).openBeneath(SlotRecord.place(slot.name)),
             try own.contains("index"), try own.fileVersion("index") == slot.record.index
@@ -185,7 +189,12 @@ struct PoolDirectory: Sendable {
         defer { lease.release() }
         let stage = try root.openPrivate("stage")
         guard let directory = try? open().open(slot.record.pool), try directory.contains(slot.name) else { return nil }
-        try directory.rename(slot.name, to: stage, as: slot.name)
+        do { try directory.rename(slot.name, to: stage, as: slot.name) } catch {
+            guard error.errno == .permissionDenied else { throw error }
+            try moveToTrash(slot.name, in: directory, commonDir: slot.record.commonDir)
+            try unlink(slot.name)
+            return nil
+        }
         do {
             if try inspect(slot, slot.name, in: stage).problem == nil,
                 try bringForward(slot.record, slot.name, to: native)
@@ -221,7 +230,13 @@ struct PoolDirectory: Sendable {
     func moveToTrash(
         _ name: String, in directory: borrowing Directory, commonDir: String, as slot: String? = nil
     ) throws {
-        try directory.rename(name, to: root.openPrivate("trash"), as: slot ?? name)
+        let trash = try root.openPrivate("trash")
+        do { try directory.rename(name, to: trash, as: slot ?? name) } catch {
+            // Moving a directory changes its `..`, which takes the right to write to it; somebody took that away.
+            guard error.errno == .permissionDenied else { throw error }
+            try directory.giveRights(name.utf8CString.map(\.self))
+            try directory.rename(name, to: trash, as: slot ?? name)
+        }
         try discardFiles(of: slot ?? name, commonDir: commonDir)
     }
 

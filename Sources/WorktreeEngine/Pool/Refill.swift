@@ -77,12 +77,25 @@ extension Engine {
                 if realPath(pool.commonDir) == nil {
                     // The slots hold nobody's work, so nothing is lost if the repository comes back.
                     _ = try await empty(pool, root)
+                } else if let reason = try await otherSettings(pool, place) {
+                    failed.append((pool.repository, reason))
                 } else {
                     filled += try await bringToSize(pool, root, workers: checkoutWorkers) { try await blocking($0) }
                 }
             } catch { failed.append((pool.repository, EngineError.wrap(error, pool.repository).message)) }
         }
         return (filled, failed)
+    }
+
+    /// Why a sweep leaves a pool alone: its slots serve processes with other settings than this one, a cron job for
+    /// example, whose own slots would serve nobody. Who spawns, or fills the pool by hand, decides.
+    private func otherSettings(_ pool: Pool, _ place: PoolDirectory) async throws -> String? {
+        let target = try await target(pool.repository, base: pool.base)
+        guard let native = target.native else { return nil }
+        let records = try await blocking { try place.records(pool) }
+        guard records.contains(where: { $0.fingerprint != native.fingerprint }) else { return nil }
+        return "its slots were made with another umask, attributes or line ending settings than this process has; "
+            + "`wtengine pool fill --repo \(pool.repository)` makes them anew with these"
     }
 }
 

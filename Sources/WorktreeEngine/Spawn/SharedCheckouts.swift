@@ -26,8 +26,8 @@ final class SharedCheckouts: Sendable {
     /// Those that wait, by tree. A key is there while its tree is being checked out.
     private let waiting = Mutex<[String: [Member]]>([:])
 
-    /// A worker holds a descriptor for each destination, and a process may have 1,024.
-    private static let mostDestinations = 64
+    /// Each of up to eight workers holds a descriptor for each destination, and a process may have 1,024.
+    private static let mostDestinations = 50
     /// Stat data is kept for each entry of each destination; this many entries take about 40 MB.
     private static let mostEntries = 1 << 20
 

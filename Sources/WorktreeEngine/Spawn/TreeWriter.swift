@@ -12,17 +12,26 @@ struct TreeWriter: ~Copyable {
     private var repository: Repository?
     /// The directory that was written to last, in each destination.
     private var directory = 0
-    private var directories: [CInt]
+    private let directories: Descriptors
 
     init(_ job: Checkout.Job, converts: Bool) throws {
         self.job = job
         flat = job.checkout.flat
         reader = ObjectReader(commonDir: job.checkout.commonDir, packs: job.packs)
         repository = converts ? try Self.openForAttributes(job) : nil
-        directories = job.tops.map { dup($0) }
+        directories = try Descriptors(duplicating: job.tops, job.attributeSource)
     }
 
-    deinit { for descriptor in directories { close(descriptor) } }
+    /// Closed when the writer is gone, also when it fails half-way.
+    private final class Descriptors {
+        var numbers: [CInt] = []
+
+        init(duplicating others: [CInt], _ path: String) throws(SystemError) {
+            for other in others { numbers.append(try duplicate(other, path)) }
+        }
+
+        deinit { for number in numbers { close(number) } }
+    }
 
     private static func openForAttributes(_ job: Checkout.Job) throws -> Repository {
         let repository = try Repository(gitDirectory: job.checkout.commonDir)
@@ -55,7 +64,7 @@ struct TreeWriter: ~Copyable {
     }
 
     private mutating func copy(_ entry: FlatTree.Entry, _ done: (Int, FileStat) -> Void) throws {
-        let (flat, directories, mtime) = (flat, directories, job.checkout.mtime)
+        let (flat, directories, mtime) = (flat, directories.numbers, job.checkout.mtime)
         func spread(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
             for (number, parent) in directories.enumerated() {
                 done(number, try flat.create(entry, in: parent, bytes, mtime: mtime))
@@ -73,7 +82,7 @@ struct TreeWriter: ~Copyable {
         _ entry: FlatTree.Entry, content: UnsafeRawBufferPointer, _ done: (Int, FileStat) -> Void
     ) throws {
         try enter(entry.directory)
-        for (number, parent) in directories.enumerated() {
+        for (number, parent) in directories.numbers.enumerated() {
             done(number, try flat.create(entry, in: parent, content, mtime: job.checkout.mtime))
         }
     }
@@ -90,11 +99,13 @@ struct TreeWriter: ~Copyable {
         let entry = flat.directories[index]
         for (number, top) in job.tops.enumerated() {
             let flags = O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
-            let opened = try system("openat", flat.path(entry)) {
-                index == 0 ? dup(top) : flat.withPath(entry) { linux_openat(top, $0, flags, 0) }
-            }
-            close(directories[number])
-            directories[number] = opened
+            // The top's own path is empty.
+            let opened =
+                try index == 0
+                ? duplicate(top, flat.path(entry))
+                : system("openat", flat.path(entry)) { flat.withPath(entry) { linux_openat(top, $0, flags, 0) } }
+            close(directories.numbers[number])
+            directories.numbers[number] = opened
         }
         directory = index
     }
