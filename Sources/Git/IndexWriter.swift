@@ -12,24 +12,28 @@ extension FlatTree {
     /// - Parameter stats: one for each entry, in its order.
     public func indexFile(stats: [FileStat]) -> [UInt8] {
         precondition(stats.count == entries.count, "one stat for each entry")
-        let paths = entries.reduce(0) { $0 + $1.pathLength }
-        var writer = ByteWriter(capacity: 12 + entries.count * 70 + paths + directories.count * 64 + 64)
-        writer.write("DIRC".utf8)
-        writer.write(UInt32(2))
-        writer.write(UInt32(entries.count))
-        bytes.withUnsafeBytes { bytes in
-            for (entry, stat) in zip(entries, stats) { writer.write(entry, stat, bytes) }
+        let cacheTree = cacheTree()
+        let size =
+            entries.reduce(12) { $0 + IndexEntry.size($1.pathLength) } + 8 + cacheTree.count
+            + Insecure.SHA1.byteCount
+        return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+            var writer = ByteWriter(UnsafeMutableRawBufferPointer(buffer))
+            writer.write("DIRC".utf8)
+            writer.write(UInt32(2))
+            writer.write(UInt32(entries.count))
+            bytes.withUnsafeBytes { paths in
+                for (entry, stat) in zip(entries, stats) { writer.write(entry, stat, paths) }
+            }
             writer.write("TREE".utf8)
-            let sizeAt = writer.count
-            writer.write(UInt32(0))
-            writeCacheTree(bytes, into: &writer)
-            writer.overwrite(UInt32(writer.count - sizeAt - 4), at: sizeAt)
+            writer.write(UInt32(cacheTree.count))
+            writer.write(cacheTree)
+            writer.write(Insecure.SHA1.hash(bufferPointer: writer.written))
+            count = writer.count
         }
-        return writer.finish()
     }
 
     /// One record for each directory, depth first: `name NUL entries SP subtrees LF id`.
-    private func writeCacheTree(_ bytes: UnsafeRawBufferPointer, into writer: inout ByteWriter) {
+    private func cacheTree() -> [UInt8] {
         var counts = [Int](repeating: 0, count: directories.count)
         var subtrees = counts
         for entry in entries { counts[entry.directory] += 1 }
@@ -38,52 +42,64 @@ extension FlatTree {
             counts[directories[index].directory] += counts[index]
             subtrees[directories[index].directory] += 1
         }
+        var records: [UInt8] = []
+        records.reserveCapacity(directories.count * 64)
         for (index, directory) in directories.enumerated() {
-            let name = directory.nameStart..<(directory.pathStart + directory.pathLength)
-            writer.write(UnsafeRawBufferPointer(rebasing: bytes[name]))
-            writer.write("\0\(counts[index]) \(subtrees[index])\n".utf8)
-            writer.write(directory.id)
+            records += bytes[directory.nameStart..<(directory.pathStart + directory.pathLength)]
+            records += "\0\(counts[index]) \(subtrees[index])\n".utf8
+            withUnsafeBytes(of: directory.id.raw.id) { records += $0 }
         }
+        return records
     }
 }
 
-/// Appends to a block of memory in network order.
+/// The sizes of an entry of version 2. See: man gitformat-index
+private enum IndexEntry {
+    /// Stat data, id and flags.
+    static let headSize = 62
+
+    /// With the path and one to eight NULs, up to a multiple of eight.
+    static func size(_ pathLength: Int) -> Int { (headSize + pathLength + 8) & ~7 }
+}
+
+/// Fills a block of memory in network order. Whoever makes it has counted what will be written; more than that traps.
 private struct ByteWriter {
-    private var bytes: [UInt8] = []
+    private let bytes: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
 
-    init(capacity: Int) { bytes.reserveCapacity(capacity) }
+    init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
 
-    var count: Int { bytes.count }
+    var written: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[..<count]) }
 
-    mutating func write(_ value: UInt32) { withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) } }
-    mutating func write(_ text: String.UTF8View) { bytes.append(contentsOf: text) }
-    mutating func write(_ more: UnsafeRawBufferPointer) { bytes.append(contentsOf: more) }
-    mutating func write(_ id: ObjectID) { withUnsafeBytes(of: id.raw.id) { bytes.append(contentsOf: $0) } }
+    mutating func write(_ value: UInt32) { withUnsafeBytes(of: value.bigEndian) { write($0) } }
 
-    mutating func overwrite(_ value: UInt32, at offset: Int) {
-        withUnsafeBytes(of: value.bigEndian) { for (index, byte) in $0.enumerated() { bytes[offset + index] = byte } }
+    mutating func write(_ more: some Sequence<UInt8>) { for byte in more { write(byte) } }
+
+    private mutating func write(_ byte: UInt8) {
+        bytes[count] = byte
+        count += 1
+    }
+
+    private mutating func write(_ more: UnsafeRawBufferPointer) {
+        precondition(more.count <= bytes.count - count, "the size was counted before")
+        guard let start = more.baseAddress else { return }
+        memcpy(bytes.baseAddress! + count, start, more.count)
+        count += more.count
     }
 
     mutating func write(_ entry: FlatTree.Entry, _ stat: FileStat, _ paths: UnsafeRawBufferPointer) {
+        let end = count + IndexEntry.size(entry.pathLength)
         let fields = (
             UInt32(bitPattern: stat.ctimeSeconds).bigEndian, stat.ctimeNanoseconds.bigEndian,
             UInt32(bitPattern: stat.mtimeSeconds).bigEndian, stat.mtimeNanoseconds.bigEndian,
             stat.device.bigEndian, stat.inode.bigEndian, entry.mode.bigEndian, stat.user.bigEndian,
             stat.group.bigEndian, stat.size.bigEndian
         )
-        withUnsafeBytes(of: fields) { bytes.append(contentsOf: $0) }
-        write(entry.id)
+        withUnsafeBytes(of: fields) { write($0) }
+        withUnsafeBytes(of: entry.id.raw.id) { write($0) }
         // Only the length; a longer path says 0xfff, and is ended by its NUL. See: git `read-cache.c` (CE_NAMEMASK)
-        withUnsafeBytes(of: UInt16(min(entry.pathLength, 0xfff)).bigEndian) { bytes.append(contentsOf: $0) }
+        withUnsafeBytes(of: UInt16(min(entry.pathLength, 0xfff)).bigEndian) { write($0) }
         write(UnsafeRawBufferPointer(rebasing: paths[entry.pathStart..<(entry.pathStart + entry.pathLength)]))
-        // One to eight NULs, up to a multiple of eight.
-        let zeros = 8 - (62 + entry.pathLength) % 8
-        bytes.append(contentsOf: repeatElement(0, count: zeros))
-    }
-
-    consuming func finish() -> [UInt8] {
-        let digest = Insecure.SHA1.hash(data: bytes)
-        digest.withUnsafeBytes { bytes.append(contentsOf: $0) }
-        return bytes
+        while count < end { write(0 as UInt8) }
     }
 }

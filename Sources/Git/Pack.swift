@@ -76,10 +76,15 @@ struct Pack: Sendable {
             let first = Int(wanted[0])
             var low = first == 0 ? 0 : Int(table.bigEndian(8 + 4 * (first - 1)))
             var high = Int(table.bigEndian(8 + 4 * first))
+            let key = UInt64(bigEndian: wanted.loadUnaligned(as: UInt64.self))
             while low < high {
                 let middle = (low + high) / 2
-                let order = memcmp(
-                    table.baseAddress! + Self.namesStart + 20 * middle, wanted.baseAddress!, 20)
+                let place = Self.namesStart + 20 * middle
+                // The first eight bytes nearly always decide.
+                let found = UInt64(bigEndian: table.loadUnaligned(fromByteOffset: place, as: UInt64.self))
+                let order =
+                    found == key
+                    ? memcmp(table.baseAddress! + place, wanted.baseAddress!, 20) : found < key ? -1 : 1
                 if order == 0 { return middle }
                 if order < 0 { low = middle + 1 } else { high = middle }
             }
