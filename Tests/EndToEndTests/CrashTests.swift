@@ -62,7 +62,8 @@ struct CrashTests {
         }
     }
 
-    @Test(arguments: Moments.parts) func `a cleanup that is killed is finished or taken back`(_ part: Int) async throws {
+    @Test(arguments: Moments.parts) func `a cleanup that is killed is finished or taken back`(_ part: Int) async throws
+    {
         try await Moments.each(part) { moment in
             let place = try await Crash()
             let path = try await place.succeed(place.spawn()).output.trimmingCharacters(in: .newlines)

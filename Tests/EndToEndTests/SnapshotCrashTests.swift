@@ -46,7 +46,8 @@ struct SnapshotCrashTests {
         }
     }
 
-    @Test(arguments: Moments.parts) func `a cleanup that is killed is finished or taken back`(_ part: Int) async throws {
+    @Test(arguments: Moments.parts) func `a cleanup that is killed is finished or taken back`(_ part: Int) async throws
+    {
         let image = try await FilesystemImage(.btrfs)
         try await Moments.each(part) { moment in
             let place = try await Crash(below: image.path)
