@@ -79,6 +79,10 @@ let package = Package(
             path: "Tests/TestSupport",
             swiftSettings: settings
         ),
+        // Programs that the end-to-end tests run.
+        .executableTarget(name: "killat", path: "Tests/KillAt"),
+        .executableTarget(
+            name: "embedder", dependencies: ["WorktreeEngine"], path: "Tests/Embedder", swiftSettings: settings),
         .testTarget(name: "GitTests", dependencies: ["Git", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "RegistryTests",
@@ -90,7 +94,7 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "wtengine", "TestSupport",
+                "wtengine", "killat", "embedder", "TestSupport",
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

@@ -26,15 +26,17 @@ struct Tool: Sendable {
         try config.write(toFile: "\(state)/config.toml", atomically: true, encoding: .utf8)
     }
 
-    static let path: String = {
-        // The test bundle and the executable are products of one build and lie in one directory.
+    static let path = product("wtengine")
+
+    /// The test bundle and the executables are products of one build and lie in one directory.
+    static func product(_ name: String) -> String {
         let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
-        return URL(fileURLWithPath: bundle).deletingLastPathComponent().appendingPathComponent("wtengine").path
-    }()
+        return URL(fileURLWithPath: bundle).deletingLastPathComponent().appendingPathComponent(name).path
+    }
 
     /// Runs the tool.
     /// - Parameters:
-    ///   - wrapper: a command that starts it, such as `strace`.
+    ///   - wrapper: a command that starts it, such as `setpriv`.
     ///   - environment: changes; nil removes a variable.
     func callAsFunction(
         _ arguments: String..., wrapper: [String] = [], environment: [String: String?] = [:], directory: String? = nil
@@ -42,14 +44,16 @@ struct Tool: Sendable {
         try await run(arguments, wrapper: wrapper, environment: environment, directory: directory)
     }
 
+    /// - Parameter program: another executable, which uses the same state directory.
     func run(
-        _ arguments: [String], wrapper: [String] = [], environment: [String: String?] = [:], directory: String? = nil
+        _ arguments: [String], wrapper: [String] = [], environment: [String: String?] = [:], directory: String? = nil,
+        program: String = Tool.path
     ) async throws -> Answer {
         var variables: [Subprocess.Environment.Key: String?] = [
             "WTENGINE_STATE": state, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
         ]
         for (name, value) in environment { variables[.init(stringLiteral: name)] = .some(value) }
-        let command = wrapper + [Self.path] + arguments
+        let command = wrapper + [program] + arguments
         let result = try await Subprocess.run(
             .path(FilePath(command[0])), arguments: Arguments(Array(command.dropFirst())),
             environment: .inherit.updating(variables), workingDirectory: FilePath(directory ?? state), input: .none,

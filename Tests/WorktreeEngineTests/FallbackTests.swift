@@ -71,6 +71,8 @@ import WorktreeEngine
         Feature(
             name: "grafts", script: "git commit -qm two --allow-empty; git rev-parse HEAD >.git/info/grafts",
             reason: "grafts"),
+        // git before 2.43 ignores it; which one serves the repository is not ours to know.
+        Feature(name: "attributes of a tree", script: "git config attr.tree HEAD", reason: "attr.tree"),
         Feature(name: "no symbolic links", script: "git config core.symlinks false", reason: "symlinks"),
         Feature(
             name: "shared repository", script: "git config core.sharedRepository group", reason: "sharedRepository"),

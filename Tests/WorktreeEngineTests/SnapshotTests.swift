@@ -7,17 +7,17 @@ import Testing
 
 @testable import WorktreeEngine
 
-@Suite(.enabled(if: BtrfsImage.isPossible, "needs root and mkfs.btrfs"))
+@Suite(.enabled(if: FilesystemImage.Kind.btrfs.isPossible, "needs root and mkfs.btrfs"))
 struct SnapshotTests {
     /// A repository and an engine on btrfs.
     private struct Place {
-        let image: BtrfsImage
+        let image: FilesystemImage
         let scratch: Scratch
         let repository: TestRepository
         let engine: Engine
 
         init() async throws {
-            image = try await BtrfsImage()
+            image = try await FilesystemImage(.btrfs)
             scratch = try Scratch(below: image.path)
             repository = try await scratch.repository()
             engine = try await scratch.engine()

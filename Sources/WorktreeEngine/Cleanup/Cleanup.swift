@@ -181,6 +181,12 @@ extension Engine {
     // MARK: Trash
 
     private func startUnlinking(_ run: Run, _ root: Root) {
+        startUnlinking(run.adminID, root) { Trash.removeEmptyParent(run, root: root) }
+    }
+
+    /// Unlinks an entry of the trash in the background.
+    /// - Parameter then: what follows when it is gone. Blocks.
+    func startUnlinking(_ name: String, _ root: Root, then: @escaping @Sendable () -> Void = {}) {
         unlinking.withLock { tasks in
             // One after the other: each has as many threads as are good for the disk and the spawns beside it.
             let previous = tasks.last
@@ -188,17 +194,13 @@ extension Engine {
                 Task { [logger, background] in
                     _ = await previous?.value
                     do {
-                        try await background.run {
-                            try TreeDeletion.delete(run.adminID, in: root.openPrivate("trash"), threads: 4) {
-                                background.giveWay()
-                            }
-                            Trash.removeEmptyParent(run, root: root)
-                        }
+                        try await background.unlink(name, in: "trash", of: root)
+                        try await blocking(then)
                         return true
                     } catch {
                         logger.error(
                             "unlinking trash failed",
-                            metadata: ["path": "\(root.trashPath(run))", "error": "\(error)"])
+                            metadata: ["path": "\(root.trashPath(name))", "error": "\(error)"])
                         return false
                     }
                 })

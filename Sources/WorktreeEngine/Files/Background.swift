@@ -9,6 +9,12 @@ final class Background: Sendable {
     private let spawns = Atomic<Int>(0)
     private let waiting = Atomic<Int>(0)
     private let backlog = Atomic<Int>(0)
+    /// How often anybody has stood back so far.
+    let pauses = Atomic<Int>(0)
+    private let pause: @Sendable () -> Void
+
+    /// - Parameter pause: how to stand back for a moment; a test has something else happen in it.
+    init(pause: @escaping @Sendable () -> Void = { usleep(2000) }) { self.pause = pause }
 
     /// A spawn begins or ends.
     func spawnBegins() { spawns.add(1, ordering: .relaxed) }
@@ -27,7 +33,8 @@ final class Background: Sendable {
         for _ in 0..<10 {
             let isFree = spawns.load(ordering: .relaxed) == 0 || waiting.load(ordering: .relaxed) > 0
             if isFree || backlog.load(ordering: .relaxed) > 4 { return }
-            usleep(2000)
+            pauses.add(1, ordering: .relaxed)
+            pause()
         }
     }
 
@@ -38,6 +45,13 @@ final class Background: Sendable {
         defer { backlog.subtract(1, ordering: .relaxed) }
         return try await withCheckedThrowingContinuation { continuation in
             Self.start { continuation.resume(with: Result(catching: body)) }
+        }
+    }
+
+    /// Unlinks what stands in the stage or the trash of a root: on a few threads, which give way to spawns.
+    func unlink(_ name: String, in place: String, of root: Root) async throws {
+        try await run { [self] in
+            try TreeDeletion.delete(name, in: root.openPrivate(place), threads: 4) { self.giveWay() }
         }
     }
 

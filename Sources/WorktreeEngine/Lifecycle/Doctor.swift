@@ -25,6 +25,7 @@ extension Engine {
                 if let finding = try await self.examine(run) { findings.append(finding) }
             }
             findings += try await self.examineUnknownEntries()
+            findings += try await self.examinePools()
             if let repository { findings += try await self.examine(repository: repository) }
             return findings
         }
@@ -79,6 +80,8 @@ extension Engine {
                 if let problem = Self.missingAbility(root) {
                     findings.append(
                         Finding(level: .error, message: problem, remedy: "use another filesystem for the root"))
+                } else {
+                    findings.append(try await blocking { try Self.snapshotAbility(root) })
                 }
             } catch {
                 let error = EngineError.wrap(error, "root \(path)")
@@ -101,7 +104,7 @@ extension Engine {
     }
 
     /// See: man 2 statfs (f_type)
-    private static func filesystem(_ path: String) -> String {
+    static func filesystem(_ path: String) -> String {
         var value = statfs()
         guard statfs(path, &value) == 0 else { return "unknown filesystem" }
         return switch UInt32(truncatingIfNeeded: value.f_type) {

@@ -23,6 +23,8 @@ extension Engine {
                 else { continue }
                 recovered.append(try await self.settle(current))
             }
+            // First what this has just removed: two that unlink the same tree do not wait for each other.
+            _ = await self.finishTrash()
             for root in await self.visibleRoots() { _ = try await self.emptyPrivate(root) }
             return recovered
         }
@@ -113,9 +115,8 @@ extension Engine {
     func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
         let place = PoolDirectory(root: root, state: configuration.state)
         let templates = TemplateStore(root: root, state: configuration.state)
-        for name in try await blocking({ try place.removeLeftovers() + templates.removeUseless() }) {
-            unlinkSlot(name, root)
-        }
+        // In the trash now, from where they go with the rest.
+        _ = try await blocking { try place.removeLeftovers() + templates.removeUseless() }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
                 try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
@@ -151,7 +152,7 @@ extension Engine {
                 let lease = try leaseName.flatMap { try Lease(ifFree: $0, state: configuration.state) }
                 defer { lease?.release() }
                 if leaseName != nil, lease == nil { continue }
-                try await blocking { try TreeDeletion.delete(name, in: root.openPrivate(place)) }
+                try await background.unlink(name, in: place, of: root)
                 emptied += 1
             } catch { failed.append(("\(root.path)/\(Root.privateName)/\(place)/\(name)", "\(error)")) }
         }

@@ -39,7 +39,7 @@ extension Engine {
             }
             return (false, pools, trashed)
         }
-        for name in left { unlinkSlot(name, root) }
+        for name in left { startUnlinking(name, root) }
         return (claimed, pools)
     }
 
@@ -87,20 +87,6 @@ extension Engine {
     private func endLater(_ watch: SlotWatch?) {
         guard let watch else { return }
         DispatchQueue.global(qos: .utility).asyncAfter(deadline: .now() + 1) { withExtendedLifetime(watch) {} }
-    }
-
-    /// Unlinks what was a slot from the trash, in the background.
-    func unlinkSlot(_ name: String, _ root: Root) {
-        let task = Task { [logger, state = configuration.state] in
-            do {
-                try await blocking { try PoolDirectory(root: root, state: state).unlink(name) }
-                return true
-            } catch {
-                logger.error("unlinking a slot failed", metadata: ["slot": "\(name)", "error": "\(error)"])
-                return false
-            }
-        }
-        unlinking.withLock { $0.append(task) }
     }
 
     static func noSlot(_ target: Target) -> EngineError {

@@ -194,7 +194,7 @@ extension Engine {
         let place = PoolDirectory(root: root, state: configuration.state)
         _ = warm.take(name)
         guard try await blocking({ try place.discard(name, pool: pool) }) else { return false }
-        unlinkSlot(name, root)
+        startUnlinking(name, root)
         return true
     }
 

@@ -28,6 +28,15 @@ struct PoolDirectory: Sendable {
         }.sorted { $0.name < $1.name }
     }
 
+    /// Directories that are nobody's pool.
+    func unknownNames() throws -> [String] {
+        let top = try open()
+        return try top.entries().map(\.name).filter { name in
+            guard let directory = try? top.open(name) else { return false }
+            return Pool(in: directory, named: name) == nil
+        }
+    }
+
     /// Writes `pool.json`, by one rename, unless it says the same already.
     func store(_ pool: Pool) throws {
         let directory = try open().openOrMake(pool.name, mode: 0o700)

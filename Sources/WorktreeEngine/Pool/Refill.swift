@@ -89,7 +89,7 @@ extension Engine {
 
     /// Why a sweep leaves a pool alone: its slots serve processes with other settings than this one, a cron job for
     /// example, whose own slots would serve nobody. Who spawns, or fills the pool by hand, decides.
-    private func otherSettings(_ pool: Pool, _ place: PoolDirectory) async throws -> String? {
+    func otherSettings(_ pool: Pool, _ place: PoolDirectory) async throws -> String? {
         let target = try await target(pool.repository, base: pool.base)
         guard let native = target.native else { return nil }
         let records = try await blocking { try place.records(pool) }

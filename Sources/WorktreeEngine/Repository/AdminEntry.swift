@@ -111,7 +111,8 @@ enum AdminEntry {
     static func mayHaveBranch(_ run: Run) throws -> Bool {
         if run.materializer == .git { return true }
         let common = try Directory(run.commonDir)
-        for name in ["\(privateName)/\(stageName(run))", "worktrees/\(run.adminID)"] {
+        let (stage, trash) = ("\(privateName)/\(stageName(run))", "\(privateName)/\(trashName(run))")
+        for name in [stage, "worktrees/\(run.adminID)", trash] {
             if let entry = try? common.openBeneath(name), try entry.contains(RunRecord.fileName) { return true }
         }
         return false

@@ -56,6 +56,8 @@ public struct Support: Hashable, Sendable {
         for name in ["core.sparsecheckout", "index.sparse", "core.splitindex", "index.skiphash", "feature.manyfiles"] {
             if let entry = values[name], entry.isTrue { reasons.append("\(name) = true") }
         }
+        // Since 2.43 git reads attributes from it alone. GIT_ATTR_SOURCE does the same, but is not passed on to git.
+        if let tree = values["attr.tree"], !tree.value.isEmpty { reasons.append("attr.tree = \(tree.value)") }
         if let links = values["core.symlinks"], !links.isTrue { reasons.append("core.symlinks = \(links.value)") }
         if let shared = values["core.sharedrepository"],
             !["umask", "false", "no", "off", "0"].contains(shared.value.lowercased())

@@ -34,7 +34,7 @@ extension Engine {
                 }
                 guard let trashed else { return false }
                 logger.info("made a template", metadata: ["repo": "\(commonDir)", "tree": "\(native.tree)"])
-                for name in trashed { unlinkSlot(name, store.root) }
+                for name in trashed { startUnlinking(name, store.root) }
                 return true
             }
             templates[key] = task

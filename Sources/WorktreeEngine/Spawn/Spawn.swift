@@ -141,13 +141,14 @@ extension Engine {
             let isOwnBranch = try !keepBranch && run.materializer != .clone && AdminEntry.mayHaveBranch(run)
             try await blocking { try Self.unpublish(run, root: root) }
             if run.materializer != .clone { try await repository.unregister(run) }
+            // Before the entry, which is what tells after another crash that the branch is ours.
+            if isOwnBranch, let branch = run.branch {
+                _ = try await deleteBranch(branch, at: run.base, of: run)
+            }
             try await blocking {
                 let stage = try root.openPrivate("stage")
                 try TreeDeletion.delete(run.adminID, in: stage)
                 try repository.discardPrivate(run)
-            }
-            if isOwnBranch, let branch = run.branch {
-                _ = try await deleteBranch(branch, at: run.base, of: run)
             }
             try await registry.abandon(run.key, detail: detail)
         } catch {

@@ -17,6 +17,7 @@ struct Sweep: AsyncParsableCommand {
         let engine = try await global.openEngine()
         let report = try await engine.sweep()
         try global.answer(json: report.json, lines: report.lines, orTell: "Nothing to sweep.")
-        if !report.cleaned.isEmpty { await engine.emptyTrash() }
+        // Slots that were thrown away.
+        await engine.emptyTrash()
     }
 }
