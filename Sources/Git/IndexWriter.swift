@@ -27,7 +27,9 @@ extension FlatTree {
             writer.write("TREE".utf8)
             writer.write(UInt32(cacheTree.count))
             writer.write(cacheTree)
-            writer.write(Insecure.SHA1.hash(bufferPointer: writer.written))
+            var hash = Insecure.SHA1()
+            hash.update(bufferPointer: writer.written)
+            writer.write(hash.finalize())
             count = writer.count
         }
     }

@@ -31,8 +31,8 @@ extension Registry {
         try await write { [self] db in
             var run = try Self.require(db, key)
             guard run.state == .creating else { throw RegistryError.illegalTransition(run, to: .ready) }
-            let previous = try Self.activeRun(db, run, besides: run.id)
-            if let active = previous {
+            var superseded: Run?
+            if let active = try Self.activeRun(db, run, besides: run.id) {
                 var previous = active
                 previous.superseded = true
                 previous.supersededBy = key.run.description
@@ -41,6 +41,7 @@ extension Registry {
                 try update(db, &previous, from: active)
                 try record(
                     db, "superseded", run: previous, from: previous.state, to: previous.state, detail: "by \(key.run)")
+                superseded = previous
             }
             let before = run
             run.state = .ready
@@ -49,7 +50,7 @@ extension Registry {
             try update(db, &run, from: before)
             try record(
                 db, "spawn.ready", run: run, from: .creating, to: .ready, detail: "\(run.materializer.rawValue)")
-            return (try Self.require(db, key), try previous.flatMap { try Self.fetch(db, $0.key) })
+            return (run, superseded)
         }
     }
 
@@ -125,7 +126,7 @@ extension Registry {
             run.state = state
             try update(db, &run, from: old)
             try record(db, action, run: run, from: before, to: state, detail: detail)
-            return try Self.require(db, key)
+            return run
         }
         return try await write(durable: durable, body)
     }
@@ -217,7 +218,7 @@ extension Registry {
     }
 
     private func insert(_ db: Database, _ run: Run, active: Bool) throws -> Run {
-        let columns = try run.columns(active: active)
+        let columns = run.columns(active: active) + [try run.encodedRemoval]
         try db.run(
             """
             INSERT INTO runs (\(columns.map(\.0).joined(separator: ", ")))
@@ -230,12 +231,15 @@ extension Registry {
 
     /// Writes the columns that have changed: each that is named costs its indexes, changed or not.
     private func update(_ db: Database, _ run: inout Run, from before: Run) throws {
-        run.updatedAt = Date()
-        let old = try before.columns(active: before.holdsRole)
-        let columns = zip(old, try run.columns(active: run.holdsRole)).filter { old, new in
+        // As they will be read back.
+        run.updatedAt = Date().wholeMilliseconds
+        run.endedAt = run.endedAt?.wholeMilliseconds
+        let old = before.columns(active: before.holdsRole)
+        var columns = zip(old, run.columns(active: run.holdsRole)).filter { old, new in
             // A run that is to supersede another is not active yet, whatever it says of itself.
             new.0 == "active" || old.1?.databaseValue != new.1?.databaseValue
         }.map(\.1)
+        if run.removal != before.removal { columns.append(try run.encodedRemoval) }
         try db.run(
             "UPDATE runs SET \(columns.map { "\($0.0) = ?" }.joined(separator: ", ")) WHERE id = ?",
             StatementArguments(columns.map(\.1) + [run.id]))

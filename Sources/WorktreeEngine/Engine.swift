@@ -25,7 +25,7 @@ public final class Engine: Sendable {
     let sharedCheckouts = SharedCheckouts()
     let templates = Mutex<[String: Task<Bool, any Error>]>([:])
     let background = Background()
-    private let treeAttributes = Mutex<[String: Support.Attributes]>([:])
+    let trees = Mutex(KnownTrees())
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {
         self.configuration = configuration
@@ -102,6 +102,9 @@ public final class Engine: Sendable {
 
     // MARK: Parts
 
+    /// The actor of a repository that this engine has worked on.
+    func knownActor(for commonDir: String) -> RepositoryActor? { actors.withLock { $0[commonDir] } }
+
     func actor(for commonDir: String) -> RepositoryActor {
         actors.withLock { actors in
             if let known = actors[commonDir] { return known }
@@ -148,16 +151,6 @@ public final class Engine: Sendable {
                     + "taken for gone. Move it back.")
         }
         return root
-    }
-
-    /// What a tree's attributes and paths say, by repository, configuration and tree: the same tree is read once.
-    func knownAttributes(_ key: String) -> Support.Attributes? { treeAttributes.withLock { $0[key] } }
-
-    func remember(_ known: Support.Attributes, _ key: String) {
-        treeAttributes.withLock { attributes in
-            if attributes.count > 1000 { attributes.removeAll() }
-            attributes[key] = known
-        }
     }
 
     /// Threads that write the files of one workdir.

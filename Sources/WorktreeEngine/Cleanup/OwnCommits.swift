@@ -8,6 +8,22 @@ struct OwnCommit: Sendable {
 }
 
 extension Engine {
+    /// Asks libgit2 about references and history of a git directory: with the handle that is kept of a repository that
+    /// runs are made of, and with a new one elsewhere.
+    /// - Returns: nil when git has to be asked.
+    private func asking<T: Sendable>(
+        _ gitDir: String, _ body: @escaping @Sendable (borrowing Repository) throws -> T
+    ) async throws -> T? {
+        let kept = knownActor(for: gitDir)?.history
+        return try await blocking {
+            let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
+            guard try Support.repositoryReasons(location).isEmpty else { return nil }
+            if let kept { return try kept.with(body) }
+            let repository = try Repository(gitDirectory: gitDir)
+            return try body(repository)
+        }
+    }
+
     /// Commits that `tip` reaches and no reference does that stays. See ``Git/Repository/ownCommits(of:excluding:onlyPrefix:limit:)``.
     ///
     /// - Parameters:
@@ -17,14 +33,13 @@ extension Engine {
         of tip: String, in gitDir: String, excluding: [String] = [], onlyPrefix: String? = nil
     ) async throws -> [OwnCommit] {
         let excluded = excluding + ["refs/stash"]
-        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
-        if let id = ObjectID(tip), try Support.repositoryReasons(location).isEmpty {
-            return try await blocking {
-                let repository = try Repository(gitDirectory: gitDir)
-                return try repository.ownCommits(of: id, excluding: Set(excluded), onlyPrefix: onlyPrefix).map {
+        if let id = ObjectID(tip) {
+            let found = try await asking(gitDir) { repository in
+                try repository.ownCommits(of: id, excluding: Set(excluded), onlyPrefix: onlyPrefix).map {
                     OwnCommit(id: $0.description, summary: repository.summary(ofCommit: $0))
                 }
             }
+            if let found { return found }
         }
         let listed = try await git.require(
             in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(if)%(symref)%(then)%(refname)%(end)"])
@@ -42,10 +57,8 @@ extension Engine {
 
     /// What a full reference name points to, in hexadecimal; nil when there is none.
     func target(of reference: String, in gitDir: String) async throws -> String? {
-        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
-        if try Support.repositoryReasons(location).isEmpty {
-            return try await blocking { try Repository(gitDirectory: gitDir).target(of: reference)?.description }
-        }
+        let found: String?? = try await asking(gitDir) { try $0.target(of: reference)?.description }
+        if let found { return found }
         let result = try await git.run(
             in: nil, ["--git-dir=\(gitDir)", "rev-parse", "--verify", "--quiet", "--end-of-options", reference])
         return result.status == 0 ? result.text : nil
@@ -53,12 +66,10 @@ extension Engine {
 
     /// Every reference of a git directory with its object, in hexadecimal.
     func references(in gitDir: String) async throws -> [(name: String, id: String)] {
-        let location = RepositoryLocation(gitDir: gitDir, commonDir: gitDir, workTree: nil)
-        if try Support.repositoryReasons(location).isEmpty {
-            return try await blocking {
-                try Repository(gitDirectory: gitDir).references().map { ($0.name, $0.id.description) }
-            }
+        let found = try await asking(gitDir) { repository in
+            try repository.references().map { (name: $0.name, id: $0.id.description) }
         }
+        if let found { return found }
         let result = try await git.require(
             in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(objectname) %(refname)"])
         return result.text.split(separator: "\n").map { line in

@@ -77,49 +77,91 @@ enum ProcessTable {
 
     /// A mount point below a directory; nil when there is none. See: man 5 proc (mountinfo)
     static func mount(below directory: String) throws -> String? {
-        guard let text = try Directory("/proc/\(getpid())").read("mountinfo", limit: 64 << 20) else { return nil }
-        for line in text.split(separator: "\n") {
-            let fields = line.split(separator: " ")
+        guard let table = contents(of: "/proc/self/mountinfo") else {
+            throw SystemError.last("open", "/proc/self/mountinfo")
+        }
+        let beginning = Array("\(directory)/".utf8)
+        for line in table.split(separator: UInt8(ascii: "\n")) {
+            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
             guard fields.count > 4 else { continue }
-            let path = String(fields[4])
-                .replacing("\\040", with: " ").replacing("\\011", with: "\t").replacing("\\134", with: "\\")
-            if path.hasPrefix(directory + "/") { return path }
+            let path = unescaped(fields[4])
+            if path.starts(with: beginning) { return String(decoding: path, as: UTF8.self) }
         }
         return nil
     }
 
-    private static func list(_ paths: [String]) throws -> [ProcessInside] {
-        var found: [ProcessInside] = []
-        let proc = try Directory("/proc")
-        for entry in try proc.entries() {
-            guard let pid = Int32(entry.name), let directory = try? proc.open(entry.name) else { continue }
-            if let holds = firstLink(directory, paths) {
-                let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
-                found.append(ProcessInside(pid: pid, name: name ?? "?", holds: holds))
+    /// Blanks, line ends and some others stand as `\ooo` there. See: linux/fs/seq_file.c (`mangle_path`)
+    private static func unescaped(_ field: ArraySlice<UInt8>) -> [UInt8] {
+        guard field.contains(UInt8(ascii: "\\")) else { return Array(field) }
+        var path: [UInt8] = []
+        var rest = field
+        while let byte = rest.popFirst() {
+            let digits = rest.prefix(3)
+            if byte == UInt8(ascii: "\\"), let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8) {
+                path.append(value)
+                rest = rest.dropFirst(digits.count)
+            } else {
+                path.append(byte)
             }
+        }
+        return path
+    }
+
+    private static func list(_ paths: [String]) throws -> [ProcessInside] {
+        let links = LinkReader(paths)
+        let proc = try Directory("/proc")
+        var found: [ProcessInside] = []
+        try proc.forEachName { name, _ in
+            guard let pid = Int32(String(cString: name)), let directory = try? proc.open(String(cString: name)),
+                let holds = links.firstInside(directory)
+            else { return }
+            let comm = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
+            found.append(ProcessInside(pid: pid, name: comm ?? "?", holds: holds))
         }
         return found
     }
 
-    private static func firstLink(_ process: borrowing Directory, _ paths: [String]) -> String? {
-        for name in ["cwd", "root", "exe"] where isInside(link(process.descriptor, name), paths) { return name }
-        guard let files = try? process.open("fd"), let entries = try? files.entries() else { return nil }
-        for entry in entries where isInside(link(files.descriptor, entry.name), paths) { return "fd \(entry.name)" }
-        return nil
+    private static func link(_ directory: CInt, _ name: String) -> String {
+        LinkReader([]).read(directory, name) { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+/// Reads what the links of a process lead to. A look at a machine takes thousands, so bytes are compared in place.
+private struct LinkReader {
+    private let paths: [[UInt8]]
+
+    init(_ paths: [String]) { self.paths = paths.map { Array($0.utf8) } }
+
+    /// The first thing of a process that lies in one of the paths.
+    func firstInside(_ process: borrowing Directory) -> String? {
+        let descriptor = process.descriptor
+        // Threads of the kernel and zombies run no program: they have no files either.
+        if read(descriptor, "exe", { $0.isEmpty }), Glibc.errno == ENOENT { return nil }
+        for name in ["cwd", "root", "exe"] where isInside(descriptor, name) { return name }
+        guard let files = try? process.open("fd") else { return nil }
+        var found: String?
+        let fd = files.descriptor
+        // A process that ends meanwhile has nothing open any more.
+        try? files.forEachName { name, _ in
+            if found == nil, isInside(fd, name) { found = "fd \(String(cString: name))" }
+        }
+        return found
     }
 
-    private static func link(_ directory: CInt, _ name: String) -> String {
-        // There are some hundreds of these for a look at the whole machine, so no array is made for each.
-        withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { buffer in
-            let count = readlinkat(
-                directory, name, buffer.baseAddress!.assumingMemoryBound(to: CChar.self), buffer.count)
-            // What is no path (`socket:[1]`, `pipe:[2]`) lies nowhere.
-            guard count > 0, buffer[0] == UInt8(ascii: "/") else { return "" }
-            return String(decoding: buffer[..<count], as: UTF8.self)
+    private func isInside(_ directory: CInt, _ name: UnsafePointer<CChar>) -> Bool {
+        read(directory, name) { link in
+            paths.contains { path in
+                link.starts(with: path) && (link.count == path.count || link[path.count] == UInt8(ascii: "/"))
+            }
         }
     }
 
-    private static func isInside(_ link: String, _ paths: [String]) -> Bool {
-        link.hasPrefix("/") && paths.contains { WorktreeEngine.isInside(link, $0) }
+    /// Gives what a link leads to; nothing when it cannot be read. What is no path (`socket:[1]`, `pipe:[2]`) lies nowhere.
+    func read<T>(_ directory: CInt, _ name: UnsafePointer<CChar>, _ body: (UnsafeRawBufferPointer) -> T) -> T {
+        withUnsafeTemporaryAllocation(byteCount: Int(PATH_MAX), alignment: 1) { buffer in
+            let count = readlinkat(
+                directory, name, buffer.baseAddress!.assumingMemoryBound(to: CChar.self), buffer.count)
+            return body(UnsafeRawBufferPointer(rebasing: buffer[..<max(count, 0)]))
+        }
     }
 }

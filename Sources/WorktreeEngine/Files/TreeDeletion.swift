@@ -250,5 +250,28 @@ extension Directory {
     }
 }
 
+extension Directory {
+    /// Gives each name but `.` and `..`, and its type (`DT_*`), without a copy of any. To be called once: it moves the
+    /// position of the descriptor. Names that come or go meanwhile may be missed. See: man 2 getdents64
+    func forEachName(_ body: (UnsafePointer<CChar>, UInt8) -> Void) throws(SystemError) {
+        let failed = withUnsafeTemporaryAllocation(byteCount: 1 << 15, alignment: 8) { buffer in
+            while true {
+                let size = linux_getdents64(descriptor, buffer.baseAddress!, buffer.count)
+                if size <= 0 { return size < 0 }
+                var offset = 0
+                while offset < size {
+                    // `ino` 8 bytes, `off` 8, `reclen` 2, `type` 1, name.
+                    let record = UnsafeRawPointer(buffer.baseAddress!) + offset
+                    offset += Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
+                    let name = (record + 19).assumingMemoryBound(to: CChar.self)
+                    if strcmp(name, ".") == 0 || strcmp(name, "..") == 0 { continue }
+                    body(name, record.load(fromByteOffset: 18, as: UInt8.self))
+                }
+            }
+        }
+        if failed { throw .last("getdents64", path) }
+    }
+}
+
 /// A name of ``Directory/rawEntries()`` for a message.
 func text(_ name: [CChar]) -> String { name.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }

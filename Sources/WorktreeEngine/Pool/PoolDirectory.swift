@@ -90,10 +90,8 @@ struct PoolDirectory: Sendable {
         do {
             let stage = try root.openPrivate("stage")
             try stage.makeDirectory(name)
-            let repository = try Repository(gitDirectory: pool.commonDir)
             let checkout = Checkout(
-                commonDir: pool.commonDir, flat: try repository.flatten(tree: native.tree),
-                conversion: native.conversion,
+                commonDir: pool.commonDir, flat: try native.files(in: pool.commonDir), conversion: native.conversion,
                 workers: workers)
             let stats = try checkout.fill("\(stage.path)/\(name)")
             let own = try Directory(pool.commonDir).openOrMake(AdminEntry.privateName)
@@ -181,7 +179,7 @@ struct PoolDirectory: Sendable {
     /// - Returns: false when a checkout is better; nothing is changed then.
     func bringForward(_ record: SlotRecord, _ name: String, to native: Target.Native) throws -> Bool {
         let own = try Directory(record.commonDir).openBeneath(SlotRecord.place(record.slot))
-        let new = try Repository(gitDirectory: record.commonDir).flatten(tree: native.tree)
+        let new = try native.files(in: record.commonDir)
         var change = BringForward(
             commonDir: record.commonDir, from: try IndexFile(path: "\(own.path)/index"), to: new)
         guard change.isWorthwhile else { return false }

@@ -29,6 +29,8 @@ actor RepositoryActor {
     let commonDir: String
     /// For what is asked of the common dir.
     nonisolated let handle: OpenRepository
+    /// For questions about history: their answer may take long, and spawns do not wait for it.
+    nonisolated let history: OpenRepository
     private let executor: QueueExecutor
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
@@ -36,6 +38,7 @@ actor RepositoryActor {
     init(commonDir: String) {
         self.commonDir = commonDir
         handle = OpenRepository(gitDirectory: commonDir)
+        history = OpenRepository(gitDirectory: commonDir)
         executor = QueueExecutor(label: "wtengine.repository")
     }
 

@@ -202,16 +202,17 @@ public struct Support: Hashable, Sendable {
             }
             ?? "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
         return ["\(commonDir)/info/attributes", user, "/etc/gitattributes"].compactMap { path in
-            (try? String(contentsOfFile: path, encoding: .isoLatin1)).map { (path, $0) }
+            // Any bytes will do: each is a character.
+            contents(of: path).map { (path, String(String.UnicodeScalarView($0.map { UnicodeScalar($0) }))) }
         }
     }
 
     private static func hasReplaceReferences(_ commonDir: String) throws -> Bool {
         if let directory = try? Directory("\(commonDir)/refs/replace"), try !directory.entries().isEmpty { return true }
-        guard let packed = try? String(contentsOfFile: "\(commonDir)/packed-refs", encoding: .isoLatin1) else {
-            return false
-        }
-        return packed.contains(" refs/replace/")
+        // It may have a hundred thousand lines.
+        guard let packed = contents(of: "\(commonDir)/packed-refs"), !packed.isEmpty else { return false }
+        let name = Array(" refs/replace/".utf8)
+        return packed.withUnsafeBytes { memmem($0.baseAddress!, $0.count, name, name.count) } != nil
     }
 
     private static func hasPromisorPack(_ commonDir: String) throws -> Bool {

@@ -20,10 +20,6 @@ struct Checkout {
     /// changes the mtime by at least a second, which is what git compares. See: git `Documentation/technical/racy-git`
     let mtime: timespec
 
-    /// Work is handed out in pieces of this many entries: small enough to share the tail, large enough that a worker
-    /// stays within a directory.
-    private static let chunk = 128
-
     init(commonDir: String, flat: FlatTree, conversion: Conversion, workers: Int) {
         self.commonDir = commonDir
         self.flat = flat
@@ -115,24 +111,25 @@ struct Checkout {
     }
 
     private func writeInParallel(_ files: [Int], _ job: Job, into stats: inout [[FileStat]]) throws {
+        let pieces = pieces(files)
         let next = Atomic<Int>(0)
         let results = Mutex<(stats: [[FileStat]], error: (any Error)?)>((stats, nil))
         stats = []
-        DispatchQueue.concurrentPerform(iterations: max(1, min(workers, files.count / Self.chunk + 1))) { _ in
+        DispatchQueue.concurrentPerform(iterations: max(1, min(workers, pieces.count))) { _ in
             do {
                 var writer = try TreeWriter(job, converts: conversion.isNeeded)
-                var chunk = [FileStat](repeating: FileStat(), count: Self.chunk * job.tops.count)
+                var found = [FileStat](repeating: FileStat(), count: Self.largestPiece * job.tops.count)
                 while true {
-                    let start = next.add(Self.chunk, ordering: .relaxed).oldValue
-                    if start >= files.count || results.withLock({ $0.error != nil }) { return }
-                    let piece = files[start..<min(start + Self.chunk, files.count)]
+                    let number = next.add(1, ordering: .relaxed).oldValue
+                    if number >= pieces.count || results.withLock({ $0.error != nil }) { return }
+                    let piece = files[pieces[number]]
                     for (offset, index) in piece.enumerated() {
-                        try writer.write(flat.entries[index]) { chunk[$0 * Self.chunk + offset] = $1 }
+                        try writer.write(flat.entries[index]) { found[$0 * Self.largestPiece + offset] = $1 }
                     }
                     results.withLock { results in
                         for destination in job.tops.indices {
                             for (offset, index) in piece.enumerated() {
-                                results.stats[destination][index] = chunk[destination * Self.chunk + offset]
+                                results.stats[destination][index] = found[destination * Self.largestPiece + offset]
                             }
                         }
                     }
@@ -147,6 +144,26 @@ struct Checkout {
         }
         if let error { throw error }
         stats = filled
+    }
+
+    private static let largestPiece = 512
+
+    /// Cuts the work into pieces, small ones at the end, so that all workers end at once.
+    ///
+    /// A piece ends with a directory when that is near: the kernel makes the files of one directory one after the other,
+    /// so two workers in it would wait for each other. See: linux/fs/namei.c (`lookup_open`, the parent's `i_rwsem`)
+    private func pieces(_ files: [Int]) -> [Range<Int>] {
+        var pieces: [Range<Int>] = []
+        var start = 0
+        while start < files.count {
+            let size = min(Self.largestPiece / 2, max(8, (files.count - start) / (4 * workers)))
+            var end = min(start + size, files.count)
+            let limit = min(start + 2 * size, files.count)
+            while end < limit, flat.entries[files[end]].directory == flat.entries[files[end - 1]].directory { end += 1 }
+            pieces.append(start..<end)
+            start = end
+        }
+        return pieces
     }
 
     private func rewriteConverted(_ indices: [Int], _ job: Job, into stats: inout [[FileStat]]) throws {

@@ -75,8 +75,9 @@ extension Engine {
         try await sharedCheckouts.fill(
             destination, key: "\(run.commonDir) \(native.tree) \(native.fingerprint)"
         ) {
-            let flat = try native.flat ?? Repository(gitDirectory: run.commonDir).flatten(tree: native.tree)
-            return Checkout(commonDir: run.commonDir, flat: flat, conversion: native.conversion, workers: workers)
+            Checkout(
+                commonDir: run.commonDir, flat: try native.files(in: run.commonDir), conversion: native.conversion,
+                workers: workers)
         }
     }
 
@@ -144,24 +145,19 @@ extension Engine {
         guard let relative = root.relative(run.path) else {
             throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
         }
-        let identity = try await blocking {
+        let isNative = ![.git, .clone].contains(run.materializer)
+        var (identity, head) = try await blocking { () -> (FileIdentity, String?) in
             let workdir = try root.open().openBeneath(relative)
             if let mismatch = AdminEntry.mismatch(run, workdir: workdir) {
                 throw EngineError(.identity, .needsHuman, "the new workdir is not as it was made: \(mismatch).")
             }
-            return try workdir.identity()
+            guard isNative else { return (try workdir.identity(), nil) }
+            // A `git pack-refs` may have moved the branch between the two; libgit2 then finds it.
+            if let head = try? AdminEntry.plainHead(run) { return (try workdir.identity(), head) }
+            let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
+            return (try workdir.identity(), try repository.head().commit?.description)
         }
-        let head: String?
-        switch run.materializer {
-        case .checkout, .pool, .snapshot:
-            head = try await blocking {
-                // A `git pack-refs` may have moved the branch between the two; libgit2 then finds it.
-                if let head = try? AdminEntry.plainHead(run) { return head }
-                let repository = try Repository(gitDirectory: AdminEntry.gitDir(run))
-                return try repository.head().commit?.description
-            }
-        case .git, .clone: head = try await git.require(in: run.path, ["rev-parse", "--verify", "HEAD"]).text
-        }
+        if !isNative { head = try await git.require(in: run.path, ["rev-parse", "--verify", "HEAD"]).text }
         guard head == run.base else {
             throw EngineError(
                 .identity, .retry,

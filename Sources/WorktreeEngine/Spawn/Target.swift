@@ -1,5 +1,6 @@
 import Git
 import Registry
+import Synchronization
 
 import struct Foundation.Date
 
@@ -16,7 +17,7 @@ struct Target: Sendable {
 
     struct Native: Sendable {
         let tree: ObjectID
-        /// The files, when the tree has just been read to look at its attributes.
+        /// The files, when the tree has been read to look at its attributes, and is remembered.
         let flat: FlatTree?
         /// The files for which attributes may ask for another content than the blobs'.
         let conversion: Conversion
@@ -25,21 +26,23 @@ struct Target: Sendable {
         let fingerprint: String
         /// `Name <mail> seconds zone` of the reflog line.
         let identityLine: String
+
+        /// The files, read if they are not remembered. Blocks.
+        func files(in commonDir: String) throws -> FlatTree {
+            try flat ?? Repository(gitDirectory: commonDir).flatten(tree: tree)
+        }
     }
 }
 
 extension Engine {
     /// Decides base and support. Mutates nothing.
     func target(_ path: String, base revision: String?) async throws -> Target {
-        let location = try await blocking { try RepositoryLocation.find(path) }
-        return try await target(location, base: revision)
-    }
-
-    func target(_ location: RepositoryLocation, base revision: String?) async throws -> Target {
-        let reasons = try await blocking { try Support.repositoryReasons(location) }
-        if reasons.isEmpty {
-            return try await blocking { try self.nativeTarget(location, revision) }
+        let (location, reasons, native) = try await blocking { () -> (RepositoryLocation, [String], Target?) in
+            let location = try RepositoryLocation.find(path)
+            let reasons = try Support.repositoryReasons(location)
+            return (location, reasons, try reasons.isEmpty ? self.nativeTarget(location, revision) : nil)
         }
+        if let native { return native }
         let base = try await resolveByProcess(location, revision)
         return Target(
             location: location, base: base, revision: revision, support: Support(reasons: reasons), native: nil)
@@ -70,17 +73,17 @@ extension Engine {
         let tree = try repository.tree(ofCommit: base)
         let fingerprint = Self.fingerprint(configuration, commonDir: location.commonDir)
         // Not in a closure: the compiler crashes where one captures a borrowed handle.
-        let attributesKey = "\(location.commonDir) \(tree) \(fingerprint)"
+        let key = "\(location.commonDir) \(tree) \(fingerprint)"
         var flat: FlatTree?
         let attributes: Support.Attributes
-        if let known = knownAttributes(attributesKey) {
-            attributes = known
+        if let known = trees.withLock({ $0[key] }) {
+            (attributes, flat) = (known.attributes, known.flat)
         } else {
             let read = try repository.flatten(tree: tree)
             flat = read
             attributes = try Support.attributes(
                 read, repository, configuration: configuration, commonDir: location.commonDir)
-            remember(attributes, attributesKey)
+            trees.withLock { $0.remember(attributes, read, key) }
         }
         reasons += attributes.reasons
         var target = Target(
