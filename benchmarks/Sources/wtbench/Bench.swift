@@ -10,7 +10,8 @@ struct Bench {
     var effort: Effort
     var tools: Stage.Tools
 
-    func run() async throws -> Results {
+    /// - Parameter keep: is given what has been measured so far, after each repository: the whole takes long.
+    func run(_ keep: (Results) throws -> Void) async throws -> Results {
         try checkTools()
         let workspace = try Workspace(in: directory)
         let signals = workspace.removeOnSignals()
@@ -23,10 +24,13 @@ struct Bench {
                 Console.tell("making a repository of \(count) files")
                 try await Generator.make(files: count, at: source)
                 results.subjects.append(try await measure(source, "generated-\(count)", workspace))
+                try keep(results)
                 try await Command.require(["rm", "-rf", "--", source])
             }
             for path in repositories {
                 results.subjects.append(try await measure(path, try Self.name(path), workspace))
+                results.machine.loadAfter = Machine.load
+                try keep(results)
             }
             results.machine.loadAfter = Machine.load
             try await workspace.remove()

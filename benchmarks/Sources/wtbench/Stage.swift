@@ -9,6 +9,8 @@ struct Effort: Sendable {
     var fileBudget: Int
     /// Upper bound of the rounds.
     var mostRounds: Int
+    /// Claims from the pool at least, however large the repository is: a p99 needs many.
+    var fewestClaims: Int
     /// How many spawns are a burst.
     var burst: Int
     /// A burst or a sustained load that would write more files than this is left out, or made smaller.
@@ -16,9 +18,9 @@ struct Effort: Sendable {
     var inFlight: [Int]
 
     static let short = Effort(
-        fileBudget: 30_000, mostRounds: 15, burst: 50, fileLimit: 250_000, inFlight: [1, 2, 4, 8, 16])
+        fileBudget: 30_000, mostRounds: 15, fewestClaims: 12, burst: 50, fileLimit: 250_000, inFlight: [1, 2, 4, 8, 16])
     static let full = Effort(
-        fileBudget: 280_000, mostRounds: 60, burst: 50, fileLimit: 3_000_000, inFlight: [1, 2, 4, 8, 16])
+        fileBudget: 280_000, mostRounds: 60, fewestClaims: 100, burst: 50, fileLimit: 3_000_000, inFlight: [1, 2, 4, 8, 16])
 
     func rounds(_ files: Int) -> Int { min(mostRounds, max(3, fileBudget / files)) }
 }
@@ -88,6 +90,12 @@ final class Stage {
             materializer: materializer)
     }
 
+    func record(_ time: CleanupTime, _ contender: String) {
+        record(Measure.plan, contender, time.plan)
+        record(Measure.cleanup, contender, time.cleanup)
+        record(Measure.planned, contender, time.both)
+    }
+
     func record(_ measure: String, _ contender: String, _ value: UInt64, _ unit: Series.Unit = .nanoseconds) {
         if let index = result.series.firstIndex(where: { $0.measure == measure && $0.contender == contender }) {
             result.series[index].samples.append(value)
@@ -143,10 +151,19 @@ func timedSpawn(_ engine: Engine, _ request: SpawnRequest) async throws -> (UInt
     try await timed { try await engine.spawn(request) }
 }
 
-/// Plan and cleanup, as a caller waits for them; the unlinking goes on afterwards.
+/// How long a caller waits for a plan, and for its cleanup; the unlinking goes on afterwards.
+struct CleanupTime {
+    let plan: UInt64
+    let cleanup: UInt64
+
+    var both: UInt64 { plan + cleanup }
+}
+
 @concurrent
-func timedCleanup(_ engine: Engine, _ run: RunKey) async throws -> UInt64 {
-    try await timed { _ = try await engine.cleanup(engine.planCleanup(run)) }.0
+func timedCleanup(_ engine: Engine, _ run: RunKey) async throws -> CleanupTime {
+    let (planning, plan) = try await timed { try await engine.planCleanup(run) }
+    let (removing, _) = try await timed { try await engine.cleanup(plan) }
+    return CleanupTime(plan: planning, cleanup: removing)
 }
 
 /// What a person watches.

@@ -65,8 +65,7 @@ struct Measuring: AsyncParsableCommand {
             effort: effort,
             tools: .init(
                 wtengine: wtengine ?? "\(beside)/wtengine", wtbench: own, peakmemory: "\(beside)/peakmemory"))
-        let results = try await bench.run()
-        if let json { try Files.store(results, json) }
+        let results = try await bench.run { if let json { try Files.store($0, json) } }
         print(Markdown.page([("Run", results)], plots: false))
     }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import WorktreeEngine
 
 /// Many spawns of one commit, all asked for at once. A sample is the time until the last is there.
@@ -20,10 +21,12 @@ struct Burst {
         if count < wanted { stage.note("a burst of \(count) instead of \(wanted): no more have room.") }
         let measure = Measure.burst(count)
         for round in 0..<max(1, min(3, stage.effort.fileLimit / files)) {
-            for turn in 0..<3 {
-                switch (turn + round) % 3 {
-                case 0: stage.record(measure, Contender.checkout, try await ours(count))
+            for turn in 0..<5 {
+                switch (turn + round) % 5 {
+                case 0: stage.record(measure, Contender.checkout, try await ours(count, stage.engine, .checkout))
                 case 1: stage.record(measure, Contender.gitSerial, try await gitSerial(count))
+                case 2: stage.record(measure, Contender.floor, try await floor(count))
+                case 3: stage.record(measure, Contender.poolBurst, try await pool(count))
                 default: stage.record(measure, Contender.gitConcurrent, try await gitConcurrent(count))
                 }
                 try await stage.settle()
@@ -31,9 +34,35 @@ struct Burst {
         }
     }
 
-    private func ours(_ count: Int) async throws -> UInt64 {
-        let requests = (0..<count).map { _ in stage.request(.checkout) }
-        let engine = stage.engine
+    /// What nobody who writes the files can do without.
+    private func floor(_ count: Int) async throws -> UInt64 {
+        let (paths, floor) = (paths(count), try Floor.make(stage.subject.entries))
+        var time: UInt64 = 0
+        for path in paths {
+            guard mkdir(path, 0o700) == 0 else { throw Failure(errno: "mkdir", path) }
+            time += try floor.write(path, threads: stage.threads)
+        }
+        for path in paths {
+            _ = try floor.remove(path, threads: stage.threads)
+            guard rmdir(path) == 0 else { throw Failure(errno: "rmdir", path) }
+        }
+        return time
+    }
+
+    /// Out of a pool that has a slot for each; it was filled before.
+    private func pool(_ count: Int) async throws -> UInt64 {
+        let engine = try await stage.poolEngine(refills: false)
+        _ = try await engine.fillPool(repository: stage.subject.path, size: count)
+        try await stage.settle()
+        let time = try await ours(count, engine, .pool)
+        _ = await engine.finishTrash()
+        _ = try await engine.drainPool(repository: stage.subject.path)
+        await engine.close()
+        return time
+    }
+
+    private func ours(_ count: Int, _ engine: Engine, _ materializer: Materializer) async throws -> UInt64 {
+        let requests = (0..<count).map { _ in stage.request(materializer) }
         let (time, workdirs) = try await timed { try await spawnAll(engine, requests) }
         _ = try await Git.status(workdirs[count / 2].path)
         for workdir in workdirs { _ = try await timedCleanup(engine, workdir.run) }

@@ -42,8 +42,8 @@ struct Spawns {
         record(Measure.spawn, Contender.checkout, spawn, counts)
         record(Measure.firstStatus, Contender.checkout, first, counts)
         record(Measure.secondStatus, Contender.checkout, second, counts)
-        record(Measure.cleanup, Contender.checkout, cleanup, counts)
-        record(Measure.unlinked, Contender.checkout, cleanup + rest, counts)
+        if counts { stage.record(cleanup, Contender.checkout) }
+        record(Measure.unlinked, Contender.checkout, cleanup.both + rest, counts)
     }
 
     private func git(_ contender: String, workers: Int, _ counts: Bool) async throws {
@@ -57,7 +57,7 @@ struct Spawns {
         guard workers == 1 else { return }
         record(Measure.firstStatus, Contender.git, first, counts)
         record(Measure.secondStatus, Contender.git, second, counts)
-        record(Measure.cleanup, Contender.git, cleanup, counts)
+        record(Measure.planned, Contender.git, cleanup, counts)
         record(Measure.unlinked, Contender.git, cleanup, counts)
     }
 
@@ -73,7 +73,7 @@ struct Spawns {
             throw Failure("`wtbench libgit2` gave no time: \(add.output) \(prune.output)")
         }
         record(Measure.spawn, Contender.libgit2, added, counts)
-        record(Measure.cleanup, Contender.libgit2, pruned, counts)
+        record(Measure.planned, Contender.libgit2, pruned, counts)
         record(Measure.unlinked, Contender.libgit2, pruned, counts)
     }
 

@@ -9,7 +9,7 @@ struct Warm {
     private var batch: Int { max(1, min(16, 250_000 / stage.subject.files)) }
     /// A p99 needs many samples, and a claim costs little; filling is what takes time.
     private var samples: Int {
-        min(200, stage.effort.mostRounds * 6, max(12, stage.effort.fileBudget / stage.subject.files))
+        min(200, max(stage.effort.fewestClaims, stage.effort.fileBudget / stage.subject.files))
     }
 
     func run() async throws {
@@ -82,8 +82,8 @@ struct Warm {
             let cleanup = try await timedCleanup(engine, workdir.run)
             let (rest, _) = await timed { await engine.finishTrash() }
             if counted {
-                stage.record(Measure.cleanup, contender, cleanup)
-                stage.record(Measure.unlinked, contender, cleanup + rest)
+                stage.record(cleanup, contender)
+                stage.record(Measure.unlinked, contender, cleanup.both + rest)
             }
         }
         try await stage.settle()

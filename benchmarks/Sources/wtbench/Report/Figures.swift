@@ -128,26 +128,24 @@ extension SubjectResult {
     }
 
     private var removalFigures: [Figure] {
-        var figures: [Figure] = []
-        if let cleanup = samples(Measure.cleanup, Contender.checkout),
-            let pass = samples(Measure.lstat, Contender.floor)
-        {
-            let value = (Statistics.median(cleanup) - Statistics.median(pass)) / 1e6
-            figures.append(
-                Figure(
-                    id: "cleanup.p50", text: "cleanup p50 without one parallel lstat pass", value: value, spread: nil,
-                    form: .milliseconds, budget: .atMost(5)))
+        // Each of the two looks at every file once.
+        [("plan.p50", Measure.plan), ("cleanup.p50", Measure.cleanup)].compactMap { id, measure in
+            guard let time = samples(measure, Contender.checkout), let pass = samples(Measure.lstat, Contender.floor)
+            else { return nil }
+            return Figure(
+                id: id, text: "\(measure), p50 without its parallel lstat pass",
+                value: (Statistics.median(time) - Statistics.median(pass)) / 1e6, spread: nil, form: .milliseconds,
+                budget: .atMost(5))
         }
-        return figures
             + ratio(
-                "cleanup/git", "cleanup / `git worktree remove`", (Measure.cleanup, Contender.checkout),
-                (Measure.cleanup, Contender.git))
+                "cleanup/git", "plan and cleanup / `git worktree remove`", (Measure.planned, Contender.checkout),
+                (Measure.planned, Contender.git))
             + ratio(
-                "unlinked/git", "cleanup until unlinked / `git worktree remove`",
+                "unlinked/git", "plan and cleanup until unlinked / `git worktree remove`",
                 (Measure.unlinked, Contender.checkout),
                 (Measure.unlinked, Contender.git))
             + ratio(
-                "unlinked/floor", "cleanup until unlinked / floor, parallel unlinking",
+                "unlinked/floor", "plan and cleanup until unlinked / floor, parallel unlinking",
                 (Measure.unlinked, Contender.checkout), (Measure.unlinked, Contender.floor))
     }
 
@@ -158,8 +156,17 @@ extension SubjectResult {
             let concurrent = samples(series.measure, Contender.gitConcurrent).map(Statistics.median) ?? .infinity
             let best = concurrent < serial ? Contender.gitConcurrent : Contender.gitSerial
             figures += speed(
-                "burst", "\(series.measure): times faster than \(best)", series.measure, Contender.checkout, best,
-                atLeast: 5)
+                "burst", "\(series.measure) by checkout: times faster than \(best)", series.measure,
+                Contender.checkout, best, atLeast: 5)
+            figures += speed(
+                "burst.pool", "\(series.measure) from the pool: times faster than \(best)", series.measure,
+                Contender.poolBurst, best, atLeast: 5)
+            figures += speed(
+                "burst.floor", "\(series.measure), the floor: times faster than \(best)", series.measure,
+                Contender.floor, best, atLeast: nil)
+            figures += ratio(
+                "burst/floor", "\(series.measure) by checkout / floor", (series.measure, Contender.checkout),
+                (series.measure, Contender.floor))
         }
         for inFlight in [1, 2, 4, 8, 16] {
             let measure = Measure.sustained(inFlight)

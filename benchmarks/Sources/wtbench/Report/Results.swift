@@ -37,7 +37,9 @@ enum Measure {
     static let spawn = "spawn"
     static let firstStatus = "first status"
     static let secondStatus = "second status"
+    static let plan = "plan of a cleanup"
     static let cleanup = "cleanup"
+    static let planned = "plan and cleanup"
     static let unlinked = "cleanup until unlinked"
     static let lstat = "lstat pass"
     static let start = "start of a process"
@@ -51,6 +53,7 @@ enum Measure {
 enum Contender {
     static let checkout = "wtengine checkout"
     static let pool = "wtengine pool"
+    static let poolBurst = "wtengine pool of as many"
     static let refilling = "wtengine pool, refilling"
     static let snapshot = "wtengine snapshot"
     static let commandLine = "wtengine command"
