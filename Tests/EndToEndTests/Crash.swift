@@ -2,11 +2,11 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The moments at which a command is killed: before its 1st, 12th, 23rd ... call that changes a file, until it ends by
+/// The moments at which a command is killed: before its 1st, 24th, 47th ... call that changes a file, until it ends by
 /// itself. `WTENGINE_TEST_STEP=1` takes every one, which takes long.
 enum Moments {
-    private static let step =
-        ProcessInfo.processInfo.environment["WTENGINE_TEST_STEP"].flatMap { Int($0) }.map { max(1, $0) } ?? 11
+    static let step =
+        ProcessInfo.processInfo.environment["WTENGINE_TEST_STEP"].flatMap { Int($0) }.map { max(1, $0) } ?? 23
 
     /// Each takes its part of the moments, so that they run beside each other.
     static let parts = 0..<4
