@@ -141,7 +141,8 @@ extension Engine {
     /// What git knows of a place, through libgit2 where that can.
     func workingState(_ place: WorkingPlace) async throws -> WorkingState {
         do {
-            if let state = try await blocking({ try WorkingState.native(place) }) { return state }
+            let kept = place.gitDir == place.commonDir ? nil : knownActor(for: place.commonDir)?.history
+            if let state = try await blocking({ try WorkingState.native(place, kept) }) { return state }
         } catch let error as GitError {
             // An agent may have changed what libgit2 cannot read, such as the form of the index. git knows better, or says
             // what is wrong.

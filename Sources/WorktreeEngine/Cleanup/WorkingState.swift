@@ -37,9 +37,11 @@ struct WorkingPlace: Sendable {
 
 extension WorkingState {
     /// Reads through libgit2; nil when something in the configuration or in HEAD's tree asks for git.
-    static func native(_ place: WorkingPlace) throws -> WorkingState? {
+    /// - Parameter kept: the handle of the common dir that is kept, if there is one.
+    static func native(_ place: WorkingPlace, _ kept: OpenRepository?) throws -> WorkingState? {
         let location = RepositoryLocation(gitDir: place.gitDir, commonDir: place.commonDir, workTree: place.workdir)
         guard try Support.repositoryReasons(location).isEmpty else { return nil }
+        if let kept, let state = try untouched(place, kept) { return state }
         let repository = try Repository(gitDirectory: place.gitDir)
         if let workdir = place.workdir { try repository.useWorkdir(workdir) }
         let configuration = try repository.configuration()
@@ -50,7 +52,8 @@ extension WorkingState {
         if let commit = head.commit {
             state.headCommit = commit.description
             let tree = try repository.tree(ofCommit: commit)
-            if let workdir = place.workdir, let extras = try proveClean(place.gitDir, workdir, tree) {
+            // With the handle that is kept it has been tried.
+            if kept == nil, let workdir = place.workdir, let extras = try proveClean(place.gitDir, workdir, tree) {
                 state.extras = extras
                 state.status = try repository.untracked(extras.map { ($0.path, $0.isDirectory) })
                 state.stashes = try stashes(repository)
@@ -78,6 +81,32 @@ extension WorkingState {
             state.editedHidden = try flags.hidden.filter { try isEdited($0, repository, workdir) }.map(\.path)
         }
         state.stashes = try stashes(repository)
+        return state
+    }
+
+    /// The state of a workdir that holds nothing but its tracked files, each as HEAD says, which is the common case. It
+    /// needs no handle of its own, since opening one costs more than all that is asked of it.
+    /// - Returns: nil when it does not show that.
+    private static func untouched(_ place: WorkingPlace, _ kept: OpenRepository) throws -> WorkingState? {
+        guard let workdir = place.workdir, let content = contents(of: "\(place.gitDir)/HEAD") else { return nil }
+        let line = String(decoding: content, as: UTF8.self)
+        guard line.hasSuffix("\n") else { return nil }
+        let branch = line.hasPrefix("ref: refs/heads/") ? String(line.dropFirst(16).dropLast()) : nil
+        let asked = try kept.with { repository -> (WorkingState, ObjectID)? in
+            guard try Support.configurationReasons(repository.configuration()).isEmpty,
+                let commit = try branch.map({ try repository.target(of: "refs/heads/\($0)") })
+                    ?? ObjectID(String(line.dropLast()))
+            else { return nil }
+            var state = WorkingState(headBranch: branch, headCommit: commit.description)
+            state.stashes = try stashes(repository)
+            return (state, try repository.tree(ofCommit: commit))
+        }
+        guard var (state, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        state.extras = extras
+        if extras.isEmpty { return state }
+        let repository = try Repository(gitDirectory: place.gitDir)
+        try repository.useWorkdir(workdir)
+        state.status = try repository.untracked(extras.map { ($0.path, $0.isDirectory) })
         return state
     }
 

@@ -1,6 +1,10 @@
 import CLinux
+import Dispatch
 import Glibc
 import Registry
+import Synchronization
+
+import class Foundation.ProcessInfo
 
 /// A process that has something open inside a workdir.
 public struct ProcessInside: Hashable, Sendable {
@@ -20,8 +24,12 @@ enum ProcessTable {
 
     /// The mask of this process's new files, in octal digits. umask(2) tells it only by changing it, for all threads.
     static var umask: String {
-        let status = ((try? Directory("/proc/\(getpid())").read("status")) ?? nil) ?? ""
-        return status.split(separator: "\n").first { $0.hasPrefix("Umask:") }.map(String.init) ?? ""
+        let name = Array("\nUmask:".utf8)
+        return (contents(of: "/proc/self/status") ?? [0]).withUnsafeBytes { status in
+            guard let found = memmem(status.baseAddress!, status.count, name, name.count) else { return "" }
+            let start = UnsafeRawPointer(found) - status.baseAddress! + name.count
+            return String(decoding: status[start...].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+        }
     }
 
     static let host: String = {
@@ -109,16 +117,31 @@ enum ProcessTable {
 
     private static func list(_ paths: [String]) throws -> [ProcessInside] {
         let links = LinkReader(paths)
-        let proc = try Directory("/proc")
-        var found: [ProcessInside] = []
-        try proc.forEachName { name, _ in
-            guard let pid = Int32(String(cString: name)), let directory = try? proc.open(String(cString: name)),
-                let holds = links.firstInside(directory)
-            else { return }
-            let comm = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
-            found.append(ProcessInside(pid: pid, name: comm ?? "?", holds: holds))
+        var pids: [Int32] = []
+        try Directory("/proc").forEachName { name, _ in
+            if let pid = Int32(String(cString: name)) { pids.append(pid) }
         }
-        return found
+        // The kernel takes its time for each link, so that a few threads help.
+        let all = pids
+        let next = Atomic<Int>(0)
+        let found = Mutex<[ProcessInside]>([])
+        DispatchQueue.concurrentPerform(iterations: min(4, ProcessInfo.processInfo.activeProcessorCount)) { _ in
+            while true {
+                let position = next.add(1, ordering: .relaxed).oldValue
+                if position >= all.count { break }
+                if let process = look(all[position], links) { found.withLock { $0.append(process) } }
+            }
+        }
+        return found.withLock { $0.sorted { $0.pid < $1.pid } }
+    }
+
+    /// A process that ends meanwhile has nothing open any more.
+    private static func look(_ pid: Int32, _ links: LinkReader) -> ProcessInside? {
+        guard let directory = try? Directory("/proc/\(pid)"), let holds = links.firstInside(directory) else {
+            return nil
+        }
+        let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
+        return ProcessInside(pid: pid, name: name ?? "?", holds: holds)
     }
 
     private static func link(_ directory: CInt, _ name: String) -> String {

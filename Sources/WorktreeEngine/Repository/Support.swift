@@ -81,7 +81,7 @@ public struct Support: Hashable, Sendable {
             guard entry.name.hasPrefix("includeif.gitdir") || entry.name.hasPrefix("includeif.onbranch:") else {
                 return nil
             }
-            let home = ProcessInfo.processInfo.environment["HOME"] ?? ""
+            let home = variable("HOME") ?? ""
             let path = entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value
             if path.hasPrefix("/"), let included = try? ConfigFile.entries(path),
                 !included.contains(where: {
@@ -192,20 +192,22 @@ public struct Support: Hashable, Sendable {
     static func userAttributeFiles(
         _ configuration: [ConfigEntry], commonDir: String
     ) -> [(name: String, text: String)] {
-        let environment = ProcessInfo.processInfo.environment
-        let home = environment["HOME"] ?? ""
+        let home = variable("HOME") ?? ""
         let user =
             configuration.last { $0.name == "core.attributesfile" }.map { entry in
                 // `~name/` as git expands it.
                 NSString(string: entry.value.hasPrefix("~/") ? home + entry.value.dropFirst(1) : entry.value)
                     .expandingTildeInPath
             }
-            ?? "\(environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
+            ?? "\(variable("XDG_CONFIG_HOME").flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
         return ["\(commonDir)/info/attributes", user, "/etc/gitattributes"].compactMap { path in
             // Any bytes will do: each is a character.
             contents(of: path).map { (path, String(String.UnicodeScalarView($0.map { UnicodeScalar($0) }))) }
         }
     }
+
+    /// One variable of the environment: `ProcessInfo` makes a dictionary of all.
+    private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
     private static func hasReplaceReferences(_ commonDir: String) throws -> Bool {
         if let directory = try? Directory("\(commonDir)/refs/replace"), try !directory.entries().isEmpty { return true }

@@ -61,7 +61,6 @@ struct Checkout {
             tops.append(
                 try system("open", path) { linux_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) })
         }
-        for top in tops { try makeDirectories(wanted, top, mayExist: directoriesMayExist) }
         let job = Job(
             checkout: self, packs: PackSet(objects: "\(commonDir)/objects"), tops: tops, attributeSource: paths[0])
         var stats = [[FileStat]](
@@ -71,13 +70,17 @@ struct Checkout {
         let attributes =
             conversion.isNeeded
             ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
+        let areMade = !attributes.isEmpty
+        if areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist) }
         try write(attributes, job, convert: false, into: &stats)
         let early = Set(attributes)
         let (links, files) = (
             wanted.filter { flat.entries[$0].isSymlink },
             wanted.filter { flat.entries[$0].isFile && (early.isEmpty || !early.contains($0)) }
         )
-        try writeInParallel(files, job, into: &stats)
+        try writeInParallel(files, job, into: &stats) { made in
+            if !areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist, made) }
+        }
         try rewriteConverted(attributes, job, into: &stats)
         try write(links, job, convert: false, into: &stats)
         // The workers' arenas keep what they freed; the index needs as much again. See: man 3 malloc_trim
@@ -85,21 +88,29 @@ struct Checkout {
         return stats
     }
 
-    private func makeDirectories(_ wanted: [Int], _ top: CInt, mayExist: Bool) throws {
+    /// Makes the directories that the wanted entries need, in every destination.
+    /// - Parameter made: is told after each how many of the tree's directories need no more waiting for.
+    private func makeDirectories(
+        _ wanted: [Int], _ job: Job, mayExist: Bool, _ made: (Int) -> Void = { _ in }
+    ) throws {
         // A tree without a file below it makes no directory, as with git.
         var isNeeded = [Bool](repeating: false, count: flat.directories.count)
         for index in wanted { isNeeded[flat.entries[index].directory] = true }
         for index in flat.directories.indices.dropFirst().reversed() where isNeeded[index] {
             isNeeded[flat.directories[index].directory] = true
         }
-        let submodules = wanted.lazy.map { flat.entries[$0] }.filter(\.isSubmodule)
-        for entry in flat.directories.indices.dropFirst().lazy.filter({ isNeeded[$0] }).map({ flat.directories[$0] })
-            + Array(submodules)
-        {
-            if flat.withPath(entry, { mkdirat(top, $0, 0o777) }) == 0 { continue }
-            if mayExist, Glibc.errno == EEXIST { continue }
-            throw SystemError.last("mkdirat", flat.path(entry))
+        func make(_ entry: FlatTree.Entry) throws(SystemError) {
+            for top in job.tops {
+                if flat.withPath(entry, { mkdirat(top, $0, 0o777) }) == 0 { continue }
+                if mayExist, Glibc.errno == EEXIST { continue }
+                throw SystemError.last("mkdirat", flat.path(entry))
+            }
         }
+        for index in flat.directories.indices.dropFirst() where isNeeded[index] {
+            try make(flat.directories[index])
+            made(index + 1)
+        }
+        for index in wanted where flat.entries[index].isSubmodule { try make(flat.entries[index]) }
     }
 
     private func write(_ indices: [Int], _ job: Job, convert: Bool, into stats: inout [[FileStat]]) throws {
@@ -110,12 +121,24 @@ struct Checkout {
         }
     }
 
-    private func writeInParallel(_ files: [Int], _ job: Job, into stats: inout [[FileStat]]) throws {
+    /// Writes files with all workers. Of these the first makes the directories, in the order of the tree, and the others
+    /// follow it.
+    private func writeInParallel(
+        _ files: [Int], _ job: Job, into stats: inout [[FileStat]],
+        makingDirectories: @Sendable (_ made: (Int) -> Void) throws -> Void
+    ) throws {
         let pieces = pieces(files)
+        let made = Atomic<Int>(1)
         let next = Atomic<Int>(0)
         let results = Mutex<(stats: [[FileStat]], error: (any Error)?)>((stats, nil))
         stats = []
-        DispatchQueue.concurrentPerform(iterations: max(1, min(workers, pieces.count))) { _ in
+        DispatchQueue.concurrentPerform(iterations: max(1, min(workers, pieces.count))) { worker in
+            func fail(_ error: any Error) { results.withLock { if $0.error == nil { $0.error = error } } }
+            if worker == 0 {
+                do { try makingDirectories { made.store($0, ordering: .releasing) } } catch { fail(error) }
+                // The others may not wait for what will not come, and know then why it did not.
+                made.store(.max, ordering: .releasing)
+            }
             do {
                 var writer = try TreeWriter(job, converts: conversion.isNeeded)
                 var found = [FileStat](repeating: FileStat(), count: Self.largestPiece * job.tops.count)
@@ -124,6 +147,7 @@ struct Checkout {
                     if number >= pieces.count || results.withLock({ $0.error != nil }) { return }
                     let piece = files[pieces[number]]
                     for (offset, index) in piece.enumerated() {
+                        while made.load(ordering: .acquiring) <= flat.entries[index].directory { usleep(20) }
                         try writer.write(flat.entries[index]) { found[$0 * Self.largestPiece + offset] = $1 }
                     }
                     results.withLock { results in
@@ -134,9 +158,7 @@ struct Checkout {
                         }
                     }
                 }
-            } catch {
-                results.withLock { if $0.error == nil { $0.error = error } }
-            }
+            } catch { fail(error) }
         }
         let (filled, error) = results.withLock { results in
             defer { results.stats = [] }

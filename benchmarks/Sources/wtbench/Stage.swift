@@ -20,7 +20,8 @@ struct Effort: Sendable {
     static let short = Effort(
         fileBudget: 30_000, mostRounds: 15, fewestClaims: 12, burst: 50, fileLimit: 250_000, inFlight: [1, 2, 4, 8, 16])
     static let full = Effort(
-        fileBudget: 280_000, mostRounds: 60, fewestClaims: 100, burst: 50, fileLimit: 3_000_000, inFlight: [1, 2, 4, 8, 16])
+        fileBudget: 280_000, mostRounds: 60, fewestClaims: 100, burst: 50, fileLimit: 3_000_000,
+        inFlight: [1, 2, 4, 8, 16])
 
     func rounds(_ files: Int) -> Int { min(mostRounds, max(3, fileBudget / files)) }
 }

@@ -36,7 +36,8 @@ struct Burst {
 
     /// What nobody who writes the files can do without.
     private func floor(_ count: Int) async throws -> UInt64 {
-        let (paths, floor) = (paths(count), try Floor.make(stage.subject.entries))
+        let paths = paths(count)
+        let floor = try Floor.make(stage.subject.entries)
         var time: UInt64 = 0
         for path in paths {
             guard mkdir(path, 0o700) == 0 else { throw Failure(errno: "mkdir", path) }
