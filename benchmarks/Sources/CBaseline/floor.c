@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -70,6 +71,8 @@ typedef int (*work)(const struct bench_tree *, const struct entry *, int top);
 
 struct job {
     const struct bench_tree *tree;
+    const struct entry *entries;
+    size_t count;
     work work;
     int top;
     atomic_size_t next;
@@ -81,10 +84,10 @@ static void *run(void *argument) {
     const size_t chunk = 128;
     while (!atomic_load_explicit(&job->error, memory_order_relaxed)) {
         size_t begin = atomic_fetch_add(&job->next, chunk);
-        if (begin >= job->tree->file_count) break;
-        size_t end = begin + chunk < job->tree->file_count ? begin + chunk : job->tree->file_count;
+        if (begin >= job->count) break;
+        size_t end = begin + chunk < job->count ? begin + chunk : job->count;
         for (size_t i = begin; i < end; i++) {
-            if (job->work(job->tree, &job->tree->files[i], job->top) < 0) {
+            if (job->work(job->tree, &job->entries[i], job->top) < 0) {
                 atomic_store(&job->error, errno);
                 return NULL;
             }
@@ -93,14 +96,15 @@ static void *run(void *argument) {
     return NULL;
 }
 
-static int for_each(const struct bench_tree *tree, int top, int threads, work work) {
+static int for_each_of(
+    const struct bench_tree *tree, const struct entry *entries, size_t entry_count, int top, int threads, work work) {
     enum { most = 64 };
     pthread_t started[most];
-    struct job job = {.tree = tree, .work = work, .top = top};
+    struct job job = {.tree = tree, .entries = entries, .count = entry_count, .work = work, .top = top};
     int count = 0;
     if (threads > most) threads = most;
     // The caller is one of the threads.
-    while (count < threads - 1 && (size_t)count * 128 < tree->file_count) {
+    while (count < threads - 1 && (size_t)count * 128 < entry_count) {
         if (pthread_create(&started[count], NULL, run, &job) != 0) break;
         count++;
     }
@@ -109,6 +113,10 @@ static int for_each(const struct bench_tree *tree, int top, int threads, work wo
     int error = atomic_load(&job.error);
     if (error) errno = error;
     return error ? -1 : 0;
+}
+
+static int for_each(const struct bench_tree *tree, int top, int threads, work work) {
+    return for_each_of(tree, tree->files, tree->file_count, top, threads, work);
 }
 
 static int write_one(const struct bench_tree *tree, const struct entry *entry, int top) {
@@ -144,6 +152,18 @@ static int stat_one(const struct bench_tree *tree, const struct entry *entry, in
     return fstatat(top, entry->path, &value, AT_SYMLINK_NOFOLLOW);
 }
 
+static int list_one(const struct bench_tree *tree, const struct entry *entry, int top) {
+    (void)tree;
+    char buffer[1 << 15];
+    int directory = openat(top, entry->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0) return -1;
+    long count;
+    // See: man 2 getdents64
+    while ((count = syscall(SYS_getdents64, directory, buffer, sizeof buffer)) > 0) continue;
+    close(directory);
+    return count < 0 ? -1 : 0;
+}
+
 static int remove_one(const struct bench_tree *tree, const struct entry *entry, int top) {
     (void)tree;
     return unlinkat(top, entry->path, 0);
@@ -168,6 +188,13 @@ int bench_floor_stat(const struct bench_tree *tree, const char *path, int thread
     int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (top < 0) return -1;
     return close_after(top, for_each(tree, top, threads, stat_one));
+}
+
+int bench_floor_list(const struct bench_tree *tree, const char *path, int threads) {
+    int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0) return -1;
+    return close_after(
+        top, for_each_of(tree, tree->directories, tree->directory_count, top, threads, list_one));
 }
 
 int bench_floor_remove(const struct bench_tree *tree, const char *path, int threads) {

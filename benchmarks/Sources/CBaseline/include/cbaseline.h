@@ -18,6 +18,8 @@ int bench_tree_add(struct bench_tree *tree, const char *path, uint32_t mode, uin
 int bench_floor_write(const struct bench_tree *tree, const char *top, int threads);
 /// lstats every file: what no check for changes can do without.
 int bench_floor_stat(const struct bench_tree *tree, const char *top, int threads);
+/// Lists every directory: what no look for untracked files can do without.
+int bench_floor_list(const struct bench_tree *tree, const char *top, int threads);
 /// Unlinks every file with so many threads, then the directories, deepest first; `top` stays.
 int bench_floor_remove(const struct bench_tree *tree, const char *top, int threads);
 

@@ -28,6 +28,11 @@ struct Floor: ~Copyable {
         try measure("floor: lstat", path) { bench_floor_stat(tree, path, Int32(threads)) }
     }
 
+    /// One look at the names in each directory.
+    func list(_ path: String, threads: Int) throws -> UInt64 {
+        try measure("floor: listing", path) { bench_floor_list(tree, path, Int32(threads)) }
+    }
+
     /// Removes everything below the directory.
     func remove(_ path: String, threads: Int) throws -> UInt64 {
         try measure("floor: unlinking", path) { bench_floor_remove(tree, path, Int32(threads)) }

@@ -82,10 +82,12 @@ struct Spawns {
         guard mkdir(path, 0o700) == 0 else { throw Failure(errno: "mkdir", path) }
         let written = try floor.write(path, threads: stage.threads)
         let looked = try floor.stat(path, threads: stage.threads)
+        let listed = try floor.list(path, threads: stage.threads)
         let removed = try floor.remove(path, threads: stage.threads)
         guard rmdir(path) == 0 else { throw Failure(errno: "rmdir", path) }
         record(Measure.spawn, Contender.floor, written, counts)
         record(Measure.lstat, Contender.floor, looked, counts)
+        record(Measure.listing, Contender.floor, looked + listed, counts)
         record(Measure.unlinked, Contender.floor, removed, counts)
     }
 

@@ -42,6 +42,7 @@ enum Measure {
     static let planned = "plan and cleanup"
     static let unlinked = "cleanup until unlinked"
     static let lstat = "lstat pass"
+    static let listing = "lstat pass, and a listing of each directory"
     static let start = "start of a process"
     static let memory = "peak memory of a spawn"
 
