@@ -180,7 +180,24 @@ extension SubjectResult {
                 Contender.git,
                 atLeast: inFlight == 8 ? 3 : nil)
         }
-        return figures
+        return figures + sustainedFloor(Measure.sustained(8))
+    }
+
+    /// How a load compares with writing the files and unlinking them again, both with all threads and nothing else.
+    private func sustainedFloor(_ measure: String) -> [Figure] {
+        guard let ours = samples(measure, Contender.checkout), let theirs = samples(measure, Contender.git),
+            let written = samples(Measure.spawn, Contender.floor),
+            let unlinked = samples(Measure.unlinked, Contender.floor)
+        else { return [] }
+        let floor = Statistics.median(written) + Statistics.median(unlinked)
+        return [
+            Figure(
+                id: "sustained.floor", text: "\(measure), the floor of writing and unlinking: times faster than git",
+                value: Statistics.median(theirs) / floor, spread: nil, form: .speed, budget: nil),
+            Figure(
+                id: "sustained/floor", text: "\(measure) / floor of writing and unlinking",
+                value: Statistics.median(ours) / floor, spread: nil, form: .ratio, budget: nil),
+        ]
     }
 
     private var commandFigures: [Figure] {
