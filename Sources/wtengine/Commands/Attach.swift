@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Attach: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "attach",
         abstract: "Bind a worker process to a run.",
         discussion: """
             Records the process with its start time, so that a later process with the same number is not taken for it. \

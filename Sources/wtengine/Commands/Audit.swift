@@ -4,6 +4,7 @@ import WorktreeEngine
 
 struct Audit: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "audit",
         abstract: "Print the audit log, oldest first.",
         discussion: """
             Every change of a run, and every refusal, with when and by whom. --json prints one object a line.

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Cleanup: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "cleanup",
         abstract: "Plan the removal of a workdir, and carry it out when confirmed.",
         discussion: """
             Without --confirm it prints what would go, what is at risk and a token, and changes nothing; on a terminal \

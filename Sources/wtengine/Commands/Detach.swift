@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Detach: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "detach",
         abstract: "Release the worker of a run, with how it ended.",
         discussion: """
             Starts the clock of the outcome's policy in config.toml: by default `wtengine sweep` cleans up 24 hours \

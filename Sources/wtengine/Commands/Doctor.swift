@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Doctor: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "doctor",
         abstract: "Say what is wrong, and which command mends it.",
         discussion: """
             Looks at the registry, the roots, the limits and the runs; with --repo also at what serves that repository \

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct List: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "list",
         abstract: "List the runs, oldest first.",
         discussion: """
             Prints the runs that match every condition; removed ones too, since a run id is never used twice. Reads the \

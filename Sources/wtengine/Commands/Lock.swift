@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Lock: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "lock",
         abstract: "Keep a workdir from any cleanup.",
         discussion: """
             Neither a policy nor `wtengine cleanup` removes it until `wtengine unlock`, whatever else they are told.

@@ -17,6 +17,7 @@ struct PoolCommand: AsyncParsableCommand {
 
     struct Fill: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "fill",
             abstract: "Set how many slots a revision of a repository has, and fill up to that now.",
             discussion: """
                 The number is kept, and slots follow when the revision moves. Slots that are there are verified; stale \
@@ -54,6 +55,7 @@ struct PoolCommand: AsyncParsableCommand {
 
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "status",
             abstract: "List the pools.",
             discussion: """
                 READY slots serve a spawn from BASE as it is now; STALE ones are of another commit.
@@ -80,6 +82,7 @@ struct PoolCommand: AsyncParsableCommand {
 
     struct Drain: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
+            commandName: "drain",
             abstract: "Throw all slots of a repository, or of all, away, and forget the pools.",
             discussion: """
                 Runs and their workdirs are not touched.

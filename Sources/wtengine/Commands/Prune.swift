@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Prune: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "prune",
         abstract: "Remove the admin entries of workdirs that are gone.",
         discussion: """
             Does for runs what `git worktree prune` does not, since their admin entries are locked. A workdir counts as \

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Recover: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "recover",
         abstract: "Bring every run to a legal state after a crash.",
         discussion: """
             Finishes or undoes what was interrupted, and prints one line for each run that it touched. It may be \

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Show: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "show",
         abstract: "Show everything about one run.",
         discussion: """
               wtengine show local#12 2026-02-14-backend-0001

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Spawn: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "spawn",
         abstract: "Create a run and its workdir, and print the path.",
         discussion: """
             Makes a clean directory at the base on a new branch, as one atomic step: it is complete when its path is \

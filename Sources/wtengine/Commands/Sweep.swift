@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Sweep: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "sweep",
         abstract: "Apply the policies now, prune, and empty the trash.",
         discussion: """
             Cleans up runs whose policy in config.toml has run out, and prints a line for each run that it touched or \

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Unlock: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "unlock",
         abstract: "Allow the cleanup of a workdir again.",
         discussion: """
               wtengine unlock local#12 2026-02-14-backend-0001

@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Verify: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "verify",
         abstract: "Check that workdirs are clean and available.",
         discussion: """
             Looks at the links between repository and workdir, HEAD, the index and the status, of one run or of every \

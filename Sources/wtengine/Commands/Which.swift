@@ -3,6 +3,7 @@ import WorktreeEngine
 
 struct Which: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "which",
         abstract: "Say which run a path belongs to.",
         discussion: """
             Takes any path inside a workdir and prints issue and run id, as the other commands take them. Fails with \

@@ -36,6 +36,8 @@ struct Warm {
             }
             await engine.close()
             _ = try await engine.drainPool(repository: stage.subject.path)
+            // Its trash is not the stage's, and the next measurement is not to pay for it.
+            guard await engine.finishTrash() == 0 else { throw Failure("the pool's trash could not be unlinked.") }
             try await stage.settle()
         }
     }
