@@ -22,13 +22,18 @@ struct Baseline: Codable {
         }
     }
 
-    /// One line for each figure that the baseline knows as well.
+    /// One line for each ratio, also for those that the baseline does not know yet.
     func compare(_ results: Results) -> (lines: [String], worse: Int, compared: Int) {
         var lines: [String] = []
         var (worse, compared) = (0, 0)
         for subject in results.subjects {
             for figure in subject.figures {
-                guard let before = figures[subject.name]?[figure.id], before > 0, figure.value > 0 else { continue }
+                guard figure.form != .milliseconds, figure.value > 0 else { continue }
+                let name = "\(subject.name.padded(15)) \(figure.id.padded(28))"
+                guard let before = figures[subject.name]?[figure.id], before > 0 else {
+                    lines.append("\(name) \(String(format: "%7.2f", figure.value))  not in the baseline")
+                    continue
+                }
                 compared += 1
                 // Above 0 is worse, whichever way round the figure is.
                 let change = figure.form == .speed ? before / figure.value - 1 : figure.value / before - 1
@@ -43,7 +48,7 @@ struct Baseline: Codable {
                     verdict = "ok"
                 }
                 let values = String(format: "%7.2f, was %7.2f", figure.value, before)
-                lines.append("\(subject.name.padded(15)) \(figure.id.padded(28)) \(values)  \(verdict)")
+                lines.append("\(name) \(values)  \(verdict)")
             }
         }
         return (lines, worse, compared)

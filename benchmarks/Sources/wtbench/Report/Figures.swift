@@ -162,7 +162,7 @@ extension SubjectResult {
             let best = concurrent < serial ? Contender.gitConcurrent : Contender.gitSerial
             figures += speed(
                 "burst", "\(series.measure) by checkout: times faster than \(best)", series.measure,
-                Contender.checkout, best, atLeast: 5)
+                Contender.checkout, best, atLeast: nil)
             figures += speed(
                 "burst.pool", "\(series.measure) from the pool: times faster than \(best)", series.measure,
                 Contender.poolBurst, best, atLeast: 5)
@@ -171,7 +171,7 @@ extension SubjectResult {
                 Contender.floor, best, atLeast: nil)
             figures += ratio(
                 "burst/floor", "\(series.measure) by checkout / floor", (series.measure, Contender.checkout),
-                (series.measure, Contender.floor))
+                (series.measure, Contender.floor), atMost: 1.6)
         }
         for inFlight in [1, 2, 4, 8, 16] {
             let measure = Measure.sustained(inFlight)
