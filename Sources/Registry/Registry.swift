@@ -77,7 +77,9 @@ public final class Registry: Sendable {
         try await read { db in
             let rows = try Row.fetchAll(
                 db, sql: "SELECT state, count(*) AS runs FROM runs WHERE state <> 'removed' GROUP BY state")
-            return try Dictionary(uniqueKeysWithValues: rows.map { (try decode($0, "state"), $0["runs"]) })
+            var counts: [RunState: Int] = [:]
+            for row in rows { try counts[decode(row, "state")] = row["runs"] as Int }
+            return counts
         }
     }
 

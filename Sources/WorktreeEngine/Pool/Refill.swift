@@ -10,8 +10,9 @@ extension Engine {
     /// Ends what the engine does in the background: refills, watches of slots, unlinking, and the sequences of
     /// ``events(since:polling:)``. A slot that is being filled is finished first.
     ///
-    /// Afterwards the engine works as before, but refills no pool by itself and nobody can wait for events. Not needed before the process ends: what is
-    /// left half-done then is found by the next ``recover()`` or ``sweep()``.
+    /// Afterwards the engine works as before, but refills no pool by itself, and a sequence of events ends with the last
+    /// that is there. Not needed before the process ends: what is left half-done then is found by the next
+    /// ``recover()`` or ``sweep()``.
     public func close() async {
         registry.closeFollowers()
         await warm.close()
