@@ -136,8 +136,8 @@ import Testing
         try await engine.registry.note("only", detail: nil)
         #expect(try await engine.lastEventID() == 1)
         var events = engine.events(since: 7).makeAsyncIterator()
-        do {
-            _ = try await events.next()
+        do throws(EngineError) {
+            _ = try await events.next(isolation: nil)
             Issue.record("nothing was thrown")
         } catch {
             #expect(error.code == .invalidInput)
@@ -158,8 +158,8 @@ import Testing
                 "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('ALTER TABLE audit RENAME TO lost')",
                 "\(scratch.path)/state/registry.sqlite",
             ], in: "/")
-        do {
-            _ = try await events.next()
+        do throws(EngineError) {
+            _ = try await events.next(isolation: nil)
             Issue.record("nothing was thrown")
         } catch { #expect(error.code == .registry) }
         #expect(try await events.next() == nil)
