@@ -10,16 +10,6 @@ import Testing
     /// How often a spawn is cancelled, each time at another moment.
     private static let times = 50
 
-    /// Runs an operation in a task that is cancelled at a random moment of the time that it usually takes, or after it.
-    private func cancelled<T: Sendable>(
-        within usual: Duration, _ body: @escaping @Sendable () async throws -> T
-    ) async throws -> Result<T, any Error> {
-        let task = Task { try await body() }
-        try await Task.sleep(for: usual * Double.random(in: 0...1.2))
-        task.cancel()
-        return await task.result
-    }
-
     /// Runs an operation in a task that has been cancelled before it begins.
     private func alreadyCancelled<T: Sendable>(
         _ body: @escaping @Sendable () async throws -> T
@@ -30,11 +20,6 @@ import Testing
         }
         task.cancel()
         return await task.result
-    }
-
-    private func time(_ body: () async throws -> Void) async rethrows -> Duration {
-        let clock = ContinuousClock()
-        return try await clock.measure { try await body() }
     }
 
     private func code(_ result: Result<some Any, any Error>) -> EngineError.Code? {
@@ -69,13 +54,13 @@ import Testing
         let (scratch, repository, engine) = try await prepare(way)
         defer { withExtendedLifetime(scratch) {} }
         var ready: [Workdir] = []
-        let usual = try await time {
+        var moments = try await Moments {
             ready.append(
                 try await engine.spawn(request(repository.path, issue: "local#1000", materializer: forced(way))))
         }
         for number in 1...Self.times {
             let before = try await residue(repository, engine)
-            let result = try await cancelled(within: usual) {
+            let result = await moments.cancel {
                 try await engine.spawn(
                     request(repository.path, issue: "local#\(number)", materializer: forced(way)))
             }
@@ -115,13 +100,11 @@ import Testing
 
     @Test func `a switch that is cancelled leaves the active run active, or is done`() async throws {
         let run = try await RunFixture()
-        let usual = try await time {
-            _ = try await run.sibling()
-        }
+        var moments = try await Moments { _ = try await run.sibling() }
         var active = run.key.run.description
         for number in 2...30 {
             let next = "2026-02-14-backend-\(1000 + number)"
-            let result = try await cancelled(within: usual) {
+            let result = await moments.cancel {
                 try await run.engine.spawn(request(run.repository.path, run: next, switching: true))
             }
             if case .success(let workdir) = result {
@@ -154,10 +137,10 @@ import Testing
     ) async throws {
         let run = try await RunFixture(way) { $0.policies[.ok] = .immediate }
         let engine = run.engine
-        let usual = try await time { try await engine.detach(run.key, outcome: .ok) }
+        var moments = try await Moments { try await engine.detach(run.key, outcome: .ok) }
         for number in 2...12 {
             let workdir = try await run.sibling(issue: "local#\(number)")
-            let result = try await cancelled(within: usual) {
+            let result = await moments.cancel {
                 try await engine.detach(workdir.run, outcome: .ok)
             }
             #expect(try [.detached, .removed].contains(result.get().state))
@@ -187,13 +170,13 @@ import Testing
             _ = try await engine.cleanup(engine.planCleanup(workdir.run))
         }
         let first = try await make(1000)
-        let usual = try await time { try await cleanup(first) }
+        var moments = try await Moments { try await cleanup(first) }
         var kept: Set<String> = []
         for number in 1...(way == .checkout ? Self.times : 20) {
             let workdir = try await make(number)
             if number % 2 == 0 { kept.formUnion(workdir.branch.map { [$0] } ?? []) }
             let before = try snapshot(workdir.path)
-            let result = try await cancelled(within: usual) { try await cleanup(workdir) }
+            let result = await moments.cancel { try await cleanup(workdir) }
             if case .failure(let error) = result {
                 #expect((error as? EngineError)?.code == .cancelled, "\(error)")
                 #expect(try await engine.run(workdir.run).state == .ready)
@@ -214,13 +197,20 @@ import Testing
     @Test func `a sweep that is cancelled has cleaned up some runs, and the next the others`() async throws {
         let run = try await RunFixture { $0.policies[.ok] = .ttl(.zero) }
         let engine = run.engine
-        var keys = [run.key]
-        for number in 2...12 { keys.append(try await run.sibling(issue: "local#\(number)").run) }
-        for key in keys { try await engine.detach(key, outcome: .ok) }
+        func end(_ numbers: ClosedRange<Int>) async throws {
+            for number in numbers {
+                try await engine.detach(run.sibling(issue: "local#\(number)").run, outcome: .ok)
+            }
+        }
+        try await engine.detach(run.key, outcome: .ok)
+        try await end(2...6)
         let none = await alreadyCancelled { try await engine.sweep() }
         #expect(code(none) == .cancelled)
         #expect(try await engine.runs().allSatisfy { $0.state == .detached })
-        let result = try await cancelled(within: .milliseconds(30)) { try await engine.sweep() }
+        var moments = try await Moments { _ = try await engine.sweep() }
+        #expect(try await engine.runs().allSatisfy { $0.state == .removed })
+        try await end(7...12)
+        let result = await moments.cancel { try await engine.sweep() }
         if case .failure = result { #expect(code(result) == .cancelled) }
         #expect(try await engine.runs().allSatisfy { [.detached, .removed].contains($0.state) })
         #expect(try await engine.recover().isEmpty)
@@ -250,5 +240,33 @@ import Testing
         // A zombie that nobody has reaped yet has ended as well. See: man 5 proc
         let state = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
         #expect(state == nil || state?.contains(") Z ") == true, "\(state ?? "")")
+    }
+}
+
+/// Random moments of the time that an operation takes.
+private struct Moments {
+    private var usual: Duration
+
+    /// Measures it once.
+    init(_ body: () async throws -> Void) async throws {
+        usual = try await ContinuousClock().measure { try await body() }
+    }
+
+    /// Runs the operation in a task that is cancelled in the middle, or a little late.
+    mutating func cancel<T: Sendable>(
+        _ body: @escaping @Sendable () async throws -> T
+    ) async -> Result<T, any Error> {
+        let begun = ContinuousClock.now
+        let task = Task { try await body() }
+        let delay = usual * Double.random(in: 0...1.2)
+        let timer = Task {
+            try await Task.sleep(for: delay)
+            task.cancel()
+        }
+        let result = await task.result
+        timer.cancel()
+        // What else the machine has to do changes.
+        if case .success = result { usual = begun.duration(to: .now) }
+        return result
     }
 }
