@@ -6,10 +6,14 @@ import Synchronization
 ///
 /// Every state change and its audit row are one transaction. Methods suspend while SQLite works on GRDB's own
 /// queues, so none blocks the cooperative pool. Thread-safe: `DatabasePool` is documented to be.
+///
+/// A cancelled task changes nothing here: what was asked for is done. An undo that its own cancellation stopped would
+/// leave a run half-made.
 public final class Registry: Sendable {
     /// The database file.
     public let path: String
     private let pool: DatabasePool
+    let commits = Commits()
     let actor: String
     let rootMarkers = Mutex<[String: String]>([:])
 
@@ -68,6 +72,17 @@ public final class Registry: Sendable {
         }
     }
 
+    /// How many runs are in each state; ``RunState/removed`` is left out, which only grows.
+    public func runCounts() async throws(RegistryError) -> [RunState: Int] {
+        try await read { db in
+            let rows = try Row.fetchAll(
+                db, sql: "SELECT state, count(*) AS runs FROM runs WHERE state <> 'removed' GROUP BY state")
+            var counts: [RunState: Int] = [:]
+            for row in rows { try counts[decode(row, "state")] = row["runs"] as Int }
+            return counts
+        }
+    }
+
     /// Audit rows that match every given condition, oldest first.
     public func audit(
         issue: IssueRef? = nil, run: RunID? = nil, since: Date? = nil
@@ -89,38 +104,54 @@ public final class Registry: Sendable {
 
     // MARK: Access
 
+    // By GRDB's methods with callbacks: its async ones throw `CancellationError` when the task is cancelled.
+
     func read<T: Sendable>(
         _ body: @escaping @Sendable (Database) throws -> T
     ) async throws(RegistryError) -> T {
-        do { return try await pool.read(body) } catch { throw Self.map(error, path) }
+        let result = await withCheckedContinuation { continuation in
+            pool.asyncRead { database in continuation.resume(returning: Result { try body(database.get()) }) }
+        }
+        do { return try result.get() } catch { throw Self.map(error, path) }
     }
 
     @discardableResult
     func write<T: Sendable>(
         durable: Bool = false, _ body: @escaping @Sendable (Database) throws -> T
     ) async throws(RegistryError) -> T {
-        do {
-            guard durable else { return try await pool.write(body) }
-            // The pragma may not change inside a transaction, and WAL defaults to NORMAL here, which syncs at
-            // checkpoints only. See: https://sqlite.org/pragma.html#pragma_synchronous
-            return try await pool.writeWithoutTransaction { db in
-                try db.execute(sql: "PRAGMA synchronous = FULL")
-                defer { try? db.execute(sql: "PRAGMA synchronous = NORMAL") }
-                var result: T?
-                try db.inTransaction(.immediate) {
-                    result = try body(db)
-                    return .commit
-                }
-                return result!
-            }
-        } catch { throw Self.map(error, path) }
+        let result = await onWriter { [commits] db in
+            let value = try Self.transaction(db, durable: durable, body)
+            commits.add()
+            return value
+        }
+        do { return try result.get() } catch { throw Self.map(error, path) }
+    }
+
+    /// Uses the one connection that writes, outside of a transaction.
+    func onWriter<T: Sendable>(_ body: @escaping @Sendable (Database) throws -> T) async -> Result<T, any Error> {
+        await withCheckedContinuation { continuation in
+            pool.asyncWriteWithoutTransaction { db in continuation.resume(returning: Result { try body(db) }) }
+        }
+    }
+
+    private static func transaction<T>(_ db: Database, durable: Bool, _ body: (Database) throws -> T) throws -> T {
+        // The pragma may not change inside a transaction, and WAL defaults to NORMAL here, which syncs at checkpoints
+        // only. See: https://sqlite.org/pragma.html#pragma_synchronous
+        if durable { try db.execute(sql: "PRAGMA synchronous = FULL") }
+        defer { if durable { try? db.execute(sql: "PRAGMA synchronous = NORMAL") } }
+        var result: T?
+        try db.inTransaction(.immediate) {
+            result = try body(db)
+            return .commit
+        }
+        return result!
     }
 
     private static func catching<T>(_ path: String, _ body: () throws -> T) throws(RegistryError) -> T {
         do { return try body() } catch { throw map(error, path) }
     }
 
-    private static func map(_ error: any Error, _ path: String) -> RegistryError {
+    static func map(_ error: any Error, _ path: String) -> RegistryError {
         if let error = error as? RegistryError { return error }
         if let error = error as? InvalidName { return .corrupt(path: path, detail: error.description) }
         if error is DecodingError { return .corrupt(path: path, detail: "\(error)") }
@@ -142,7 +173,7 @@ extension AuditEvent {
         self.init(
             id: row["id"], at: Date(milliseconds: row["at"]), actor: row["actor"],
             key: try issue.flatMap { issue in try run.map { try RunKey(issue: issue, run: $0) } }, path: row["path"],
-            action: row["action"], from: (row["from_state"] as String?).flatMap(RunState.init),
+            action: Kind(rawValue: row["action"]), from: (row["from_state"] as String?).flatMap(RunState.init),
             to: (row["to_state"] as String?).flatMap(RunState.init), detail: row["detail"])
     }
 }

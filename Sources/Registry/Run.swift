@@ -220,25 +220,3 @@ public struct Limits: Hashable, Sendable {
         self.perRole = perRole
     }
 }
-
-/// One line of the audit log. Rows are only ever added.
-public struct AuditEvent: Hashable, Sendable {
-    /// Ascending in the order of commits.
-    public let id: Int64
-    /// When.
-    public let at: Date
-    /// Who: `user@host:pid` or what the configuration says.
-    public let actor: String
-    /// The run; nil for events of the engine itself.
-    public let key: RunKey?
-    /// The workdir.
-    public let path: String?
-    /// What was done, for example `spawn.ready` or `cleanup.refused`.
-    public let action: String
-    /// The state before; nil when there was none.
-    public let from: RunState?
-    /// The state after.
-    public let to: RunState?
-    /// More, as text for a person: the reason of a refusal, the commit that was dropped.
-    public let detail: String?
-}

@@ -129,7 +129,7 @@ extension Run {
 }
 
 /// A stored word that this version does not know is a damaged registry, not a default.
-private func decode<T: RawRepresentable>(_ row: Row, _ column: String) throws -> T where T.RawValue == String {
+func decode<T: RawRepresentable>(_ row: Row, _ column: String) throws -> T where T.RawValue == String {
     let text: String = row[column] ?? ""
     guard let value = T(rawValue: text) else {
         throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "unknown \(column) \(text.debugDescription)")

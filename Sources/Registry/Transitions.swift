@@ -18,7 +18,7 @@ extension Registry {
             try Self.checkConflicts(db, run, switching: switching)
             try Self.checkLimits(db, run, limits)
             let created = try insert(db, run, active: !switching)
-            try record(db, "spawn.begin", run: created, from: nil, to: .creating, detail: "base \(run.base)")
+            try record(db, .spawnBegin, run: created, from: nil, to: .creating, detail: "base \(run.base)")
             return created
         }
     }
@@ -40,7 +40,7 @@ extension Registry {
                 previous.endedAt = Date()
                 try update(db, &previous, from: active)
                 try record(
-                    db, "superseded", run: previous, from: previous.state, to: previous.state, detail: "by \(key.run)")
+                    db, .superseded, run: previous, from: previous.state, to: previous.state, detail: "by \(key.run)")
                 superseded = previous
             }
             let before = run
@@ -49,7 +49,7 @@ extension Registry {
             run.materializer = materializer
             try update(db, &run, from: before)
             try record(
-                db, "spawn.ready", run: run, from: .creating, to: .ready, detail: "\(run.materializer.rawValue)")
+                db, .spawnReady, run: run, from: .creating, to: .ready, detail: "\(run.materializer.rawValue)")
             return (run, superseded)
         }
     }
@@ -60,7 +60,7 @@ extension Registry {
             guard let run = try Self.fetch(db, key) else { return }
             guard run.state == .creating else { throw RegistryError.illegalTransition(run, to: .removed) }
             try db.execute(sql: "DELETE FROM runs WHERE id = ?", arguments: [run.id])
-            try record(db, "spawn.rolled-back", run: run, from: .creating, to: nil, detail: detail)
+            try record(db, .spawnRolledBack, run: run, from: .creating, to: nil, detail: detail)
         }
     }
 
@@ -88,7 +88,7 @@ extension Registry {
                 }
             }
             let added = try insert(db, run, active: run.isActive)
-            try record(db, "rebuilt", run: added, from: nil, to: added.state, detail: nil)
+            try record(db, .rebuilt, run: added, from: nil, to: added.state, detail: nil)
             return true
         }
     }
@@ -107,7 +107,7 @@ extension Registry {
     ///   ``RegistryError/illegalTransition(_:to:)``.
     @discardableResult
     public func transition(
-        _ key: RunKey, from states: Set<RunState>, to state: RunState, action: String, detail: String? = nil,
+        _ key: RunKey, from states: Set<RunState>, to state: RunState, action: AuditEvent.Kind, detail: String? = nil,
         durable: Bool = false, reporting: Bool = false, _ change: @escaping @Sendable (inout Run) -> Void = { _ in }
     ) async throws(RegistryError) -> Run {
         let body: @Sendable (Database) throws -> Run = { [self] db in
@@ -132,7 +132,7 @@ extension Registry {
     }
 
     /// Writes an audit row that changes no state, such as a refusal.
-    public func note(_ action: String, run: Run? = nil, detail: String?) async throws(RegistryError) {
+    public func note(_ action: AuditEvent.Kind, run: Run? = nil, detail: String?) async throws(RegistryError) {
         try await write { [self] db in
             try record(db, action, run: run, from: run?.state, to: run?.state, detail: detail)
         }
@@ -246,7 +246,7 @@ extension Registry {
     }
 
     private func record(
-        _ db: Database, _ action: String, run: Run?, from: RunState?, to: RunState?, detail: String?
+        _ db: Database, _ action: AuditEvent.Kind, run: Run?, from: RunState?, to: RunState?, detail: String?
     ) throws {
         try db.run(
             """
@@ -254,8 +254,8 @@ extension Registry {
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
-                Date().milliseconds, actor, run?.key.issue.description, run?.key.run.description, run?.path, action,
-                from?.rawValue, to?.rawValue, detail,
+                Date().milliseconds, actor, run?.key.issue.description, run?.key.run.description, run?.path,
+                action.rawValue, from?.rawValue, to?.rawValue, detail,
             ])
     }
 }

@@ -26,6 +26,7 @@ public final class Engine: Sendable {
     let templates = Mutex<[String: Task<Bool, any Error>]>([:])
     let background = Background()
     let trees = Mutex(KnownTrees())
+    let metrics = EngineMetrics()
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {
         self.configuration = configuration
@@ -36,7 +37,8 @@ public final class Engine: Sendable {
 
     /// Opens the registry of a state directory; makes both when they are missing.
     ///
-    /// Touches no repository and no root, and does not start libgit2.
+    /// Touches no repository and no root, and does not start libgit2. Metrics go to the factory that
+    /// `MetricsSystem.factory` gives now, so bootstrap it first.
     /// - Throws: ``EngineError`` with ``EngineError/Code/registryCorrupt``, ``EngineError/Code/registryNewer``,
     ///   ``EngineError/Code/registryReadOnly`` or ``EngineError/Code/configuration``.
     public static func open(
@@ -186,6 +188,15 @@ func blocking<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async thr
     try await withCheckedThrowingContinuation { continuation in
         blockingQueue.async { continuation.resume(with: Result(catching: body)) }
     }
+}
+
+/// Runs a step to its end also when the caller's task is cancelled: an undo, or what cannot be undone any more.
+///
+/// The registry, ``blocking(_:)`` and the actors need no shelter, since they take no notice of a cancellation; git
+/// processes do, and `Task.sleep`.
+func uncancelled<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws -> T {
+    // The task inherits neither the cancellation nor a parent that would be cancelled later.
+    try await Task { try await body() }.value
 }
 
 let blockingQueue = DispatchQueue(label: "wtengine.blocking", attributes: .concurrent)

@@ -16,7 +16,7 @@ public struct EngineError: Error, Sendable, CustomStringConvertible {
     }
 
     /// What a scheduler should do.
-    public enum Disposition: String, Sendable {
+    public enum Disposition: String, Sendable, CaseIterable {
         /// Try again, as it is or as the message says.
         case retry
         /// Something outside has to change first: capacity, disk, a missing base, a lock that is held.
@@ -56,6 +56,8 @@ extension EngineError.Code {
     public static let runActive = Self(rawValue: "WT-RUN-ACTIVE")
     /// Another operation on the run, or creation for the issue and role, is under way.
     public static let inProgress = Self(rawValue: "WT-IN-PROGRESS")
+    /// The task was cancelled; what it had begun is undone.
+    public static let cancelled = Self(rawValue: "WT-CANCELLED")
     /// No such run.
     public static let unknownRun = Self(rawValue: "WT-RUN-UNKNOWN")
     /// The run was superseded.
@@ -119,6 +121,11 @@ extension EngineError {
     static func wrap(_ error: any Error, _ context: String) -> EngineError {
         switch error {
         case let error as EngineError: error
+        case is CancellationError:
+            EngineError(
+                .cancelled, .retry,
+                "\(context): the task was cancelled before it was done. Nothing is left half-made; try again.",
+                cause: error)
         case let error as InvalidName: EngineError(.invalidInput, .retry, error.description, cause: error)
         case let error as RegistryError: .registry(error)
         case let error as SystemError: .system(error, context)

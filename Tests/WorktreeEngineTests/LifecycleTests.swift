@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct LifecycleTests {
     private func actions(_ run: RunFixture) async throws -> [String] {
-        try await run.engine.audit(issue: run.key.issue, run: run.key.run).map(\.action)
+        try await run.engine.audit(issue: run.key.issue, run: run.key.run).map(\.action.rawValue)
     }
 
     @Test func `every step leaves one row in the audit log`() async throws {

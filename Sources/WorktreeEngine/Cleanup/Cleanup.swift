@@ -11,32 +11,45 @@ extension Engine {
     ///
     /// The intent is on disk before anything moves. Then the workdir is renamed into the trash, and everything that the
     /// plan saw is looked at again there; if anything differs, it is moved back and the cleanup is refused. Only then
-    /// the admin entry and the branch go, and the trash is unlinked in the background.
+    /// the admin entry and the branch go, and the trash is unlinked in the background. A task that is cancelled before
+    /// that has the workdir moved back; later it changes nothing.
     /// - Parameter discard: drop the work at risk that the plan lists. The audit log says what it was.
     /// - Throws: ``EngineError/Code/workAtRisk``, ``EngineError/Code/inUse``, ``EngineError/Code/keepLocked``,
     ///   ``EngineError/Code/planChanged``, ``EngineError/Code/identity``; the workdir is as it was then.
     public func cleanup(_ plan: CleanupPlan, discard: Bool = false) async throws(EngineError) -> CleanupReport {
-        let key = plan.run.key
-        return try await Self.catching("cleanup \(key)") {
-            let lease = try Lease(key, state: self.configuration.state)
-            defer { lease.release() }
-            let run = try await self.run(key)
-            try await self.checkMayRemove(run, plan, discard: discard)
-            let intent = RemovalIntent(
-                token: plan.token, discard: discard, previousState: run.state,
-                deleteBranchAt: plan.branchToDelete == nil ? nil : plan.branchTip,
-                publishBranchAt: run.materializer == .clone && plan.branchToDelete == nil ? plan.branchTip : nil,
-                actor: self.configuration.actor ?? NSUserName())
-            let risks = plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
-            let cleaning = try await self.registry.transition(
-                key, from: [.ready, .attached, .detached, .quarantined], to: .cleaning, action: "cleanup.intent",
-                detail: "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : ""), durable: true
-            ) { $0.removal = intent }
-            let (removed, deletedBranch) = try await self.remove(cleaning)
-            return CleanupReport(
-                run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
-                trashPending: !plan.isMissing)
+        let begun = ContinuousClock.now
+        do {
+            let report = try await carryOut(plan, discard: discard)
+            metrics.cleanedUp(since: begun)
+            return report
+        } catch {
+            let failure = EngineError.wrap(error, "cleanup \(plan.run.key)")
+            metrics.cleanupFailed(failure, since: begun)
+            throw failure
         }
+    }
+
+    private func carryOut(_ plan: CleanupPlan, discard: Bool) async throws -> CleanupReport {
+        try Task.checkCancellation()
+        let key = plan.run.key
+        let lease = try Lease(key, state: configuration.state)
+        defer { lease.release() }
+        let run = try await self.run(key)
+        try await checkMayRemove(run, plan, discard: discard)
+        let intent = RemovalIntent(
+            token: plan.token, discard: discard, previousState: run.state,
+            deleteBranchAt: plan.branchToDelete == nil ? nil : plan.branchTip,
+            publishBranchAt: run.materializer == .clone && plan.branchToDelete == nil ? plan.branchTip : nil,
+            actor: configuration.actor ?? NSUserName())
+        let risks = plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
+        let cleaning = try await registry.transition(
+            key, from: [.ready, .attached, .detached, .quarantined], to: .cleaning, action: .cleanupIntent,
+            detail: "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : ""), durable: true
+        ) { $0.removal = intent }
+        let (removed, deletedBranch) = try await remove(cleaning)
+        return CleanupReport(
+            run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
+            trashPending: !plan.isMissing)
     }
 
     private func checkMayRemove(_ run: Run, _ plan: CleanupPlan, discard: Bool) async throws {
@@ -51,7 +64,7 @@ extension Engine {
                 EngineError.atRisk(run, plan.risks)
             } else { nil }
         guard let refusal else { return }
-        try await registry.note("cleanup.refused", run: run, detail: refusal.message)
+        try await registry.note(.cleanupRefused, run: run, detail: refusal.message)
         throw refusal
     }
 
@@ -68,7 +81,7 @@ extension Engine {
             if !intent.isChecked {
                 try await recheck(run, intent, workdir: isMissing ? nil : root.trashPath(run))
                 try await registry.transition(
-                    run.key, from: [.cleaning], to: .cleaning, action: "cleanup.checked",
+                    run.key, from: [.cleaning], to: .cleaning, action: .cleanupChecked,
                     detail: "nothing changed since the plan"
                 ) { $0.removal?.isChecked = true }
             }
@@ -80,7 +93,8 @@ extension Engine {
             try await putBack(run, to: previous, root: root, failure)
             throw failure
         }
-        return try await finish(run, intent, root)
+        // From here on there is no way back.
+        return try await uncancelled { [self] in try await finish(run, intent, root) }
     }
 
     /// Looks again, where nobody else looks for the workdir: who is inside, and whether the plan is still the same.
@@ -117,7 +131,7 @@ extension Engine {
             // The references of a clone go with it.
             if run.materializer == .clone, intent.deleteBranchAt != nil { deletedBranch = run.branch }
             let removed = try await registry.transition(
-                run.key, from: [.cleaning], to: .removed, action: "cleanup.done",
+                run.key, from: [.cleaning], to: .removed, action: .cleanupDone,
                 detail: intent.discard ? "work at risk was discarded on request of \(intent.actor)" : nil
             ) { run in
                 run.removal = nil
@@ -128,7 +142,7 @@ extension Engine {
         } catch {
             let failure = EngineError.wrap(error, "cleanup \(run.key)")
             _ = try await registry.transition(
-                run.key, from: [.cleaning], to: .cleaning, action: "cleanup.failed", detail: failure.description)
+                run.key, from: [.cleaning], to: .cleaning, action: .cleanupFailed, detail: failure.description)
             throw failure
         }
     }
@@ -140,7 +154,7 @@ extension Engine {
             let isForPerson = failure.disposition == .needsHuman
             try await registry.transition(
                 run.key, from: [.cleaning], to: isForPerson ? .quarantined : state,
-                action: isForPerson ? "quarantined" : "cleanup.refused", detail: failure.message
+                action: isForPerson ? .quarantined : .cleanupRefused, detail: failure.message
             ) { run in
                 run.removal = nil
                 if isForPerson { run.reason = failure.message }
@@ -150,7 +164,7 @@ extension Engine {
             let reason =
                 "its cleanup failed (\(failure.message)) and moving it back from \(root.trashPath(run)) failed: \(error)"
             try await registry.transition(
-                run.key, from: [.cleaning], to: .quarantined, action: "quarantined", detail: reason
+                run.key, from: [.cleaning], to: .quarantined, action: .quarantined, detail: reason
             ) { run in
                 run.removal = nil
                 run.reason = reason

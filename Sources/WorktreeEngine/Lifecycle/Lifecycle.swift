@@ -36,7 +36,7 @@ extension Engine {
             }
             return try await self.reporting(key) {
                 try await self.registry.transition(
-                    key, from: [.ready, .attached], to: .attached, action: "attach", detail: "pid \(pid)",
+                    key, from: [.ready, .attached], to: .attached, action: .attach, detail: "pid \(pid)",
                     reporting: true
                 ) { $0.worker = worker }
             }
@@ -47,7 +47,8 @@ extension Engine {
     /// report again changes nothing.
     ///
     /// With the policy `immediate` the workdir is cleaned up now; when that is refused, the run stays detached or is
-    /// quarantined, and its ``Run/state`` and ``Run/reason`` say so.
+    /// quarantined, and its ``Run/state`` and ``Run/reason`` say so. A cancelled task reports like any other, since a
+    /// scheduler that is being stopped has ends to report; it only leaves that cleanup to the next sweep.
     /// - Throws: ``EngineError/Code/stale`` for a superseded run; ``EngineError/Code/state`` for one that has ended
     ///   otherwise.
     @discardableResult
@@ -70,7 +71,7 @@ extension Engine {
         if !run.superseded, run.endedAt != nil, run.outcome == outcome { return run }
         return try await reporting(key) {
             try await self.registry.transition(
-                key, from: [.ready, .attached], to: .detached, action: "detach", detail: outcome.rawValue,
+                key, from: [.ready, .attached], to: .detached, action: .detach, detail: outcome.rawValue,
                 reporting: true
             ) { run in
                 run.outcome = outcome
@@ -82,8 +83,9 @@ extension Engine {
     /// A refused late report is kept in the audit log, for a person to read.
     private func reporting(_ key: RunKey, _ body: () async throws -> Run) async throws -> Run {
         do { return try await body() } catch RegistryError.stale(let run, let successor) {
+            metrics.reportRefused()
             try await registry.note(
-                "report.stale", run: run,
+                .staleReport, run: run,
                 detail: "refused: superseded by \(run.supersededBy ?? successor ?? "another run")")
             throw RegistryError.stale(run, successor: successor)
         }
@@ -120,7 +122,7 @@ extension Engine {
         }
         let run = try await registry.transition(
             key, from: [.ready, .attached, .detached, .quarantined], to: current.state,
-            action: reason == nil ? "unlock" : "lock", detail: reason
+            action: reason == nil ? .unlock : .lock, detail: reason
         ) { $0.lockReason = reason }
         // What git shows; the registry decides. A workdir that is gone has nothing to show it in.
         if access(AdminEntry.gitDir(run), F_OK) == 0 { try await actor(for: run.commonDir).rewriteLock(run) }

@@ -7,11 +7,13 @@ import SystemPackage
 extension Engine {
     /// Brings every run that a crash left half-way to a legal state, by the same steps that make and remove workdirs,
     /// and empties what nobody owns from stage and trash. Repeating it changes nothing; it may be killed too.
-    /// - Throws: ``EngineError`` when the registry cannot be read. What fails for one run quarantines it.
+    /// - Throws: ``EngineError`` when the registry cannot be read; ``EngineError/Code/cancelled`` between two runs. What
+    ///   fails for one run quarantines it.
     public func recover() async throws(EngineError) -> [Recovered] {
         try await Self.catching("recover") {
             var recovered: [Recovered] = []
             for run in try await self.registry.runs(states: [.creating, .cleaning]) {
+                try Task.checkCancellation()
                 guard let lease = try Lease(ifFree: run.key, state: self.configuration.state) else {
                     recovered.append(Recovered(run: run.key, action: "busy", detail: "its process is at work"))
                     continue
@@ -47,7 +49,7 @@ extension Engine {
                     return Recovered(run: run.key, action: "failed", detail: failure.message)
                 }
                 try await registry.transition(
-                    run.key, from: [.creating, .cleaning], to: .quarantined, action: "quarantined",
+                    run.key, from: [.creating, .cleaning], to: .quarantined, action: .quarantined,
                     detail: failure.message
                 ) { run in
                     run.reason = failure.message
@@ -129,6 +131,7 @@ extension Engine {
         var emptied = 0
         var failed: [(String, String)] = []
         for (place, name) in leftovers {
+            try Task.checkCancellation()
             // A deletion that was interrupted leaves `<id>.<number>` beside `<id>`.
             let owner = name.split(separator: ".").dropLast().joined(separator: ".")
             if owned.contains(name) || owned.contains(owner) { continue }

@@ -8,13 +8,15 @@ import SystemPackage
 extension Engine {
     /// Applies the policies: cleans up runs whose time has come, quarantines those that hold work, prunes runs whose
     /// workdirs are gone, empties the trash, and refills the pools. Meant to be called every few minutes, or by hand.
-    /// - Throws: ``EngineError`` when the registry cannot be read. What fails for one run is in the report.
+    /// - Throws: ``EngineError`` when the registry cannot be read; ``EngineError/Code/cancelled`` between two steps of a
+    ///   cancelled task. What fails for one run is in the report.
     public func sweep() async throws(EngineError) -> SweepReport {
         var report = try await prune()
         try await Self.catching("sweep") {
             let now = Date()
             for run in try await self.registry.runs(states: [.ready, .attached, .detached])
             where run.hasEnded && self.isDue(run, at: now) {
+                try Task.checkCancellation()
                 switch try await self.applyPolicy(run) {
                 case .cleaned: report.cleaned.append(run.key)
                 case .quarantined(let reason): report.quarantined.append((run.key, reason))
@@ -30,6 +32,7 @@ extension Engine {
                 report.slotsFilled += pools.filled
                 report.poolsLeft += pools.failed
             }
+            try await self.showGauges()
         }
         return report
     }
@@ -71,7 +74,7 @@ extension Engine {
 
     private func quarantine(_ run: Run, _ reason: String) async throws -> PolicyResult {
         try await registry.transition(
-            run.key, from: [.ready, .attached, .detached], to: .quarantined, action: "quarantined", detail: reason
+            run.key, from: [.ready, .attached, .detached], to: .quarantined, action: .quarantined, detail: reason
         ) { $0.reason = reason }
         return .quarantined(reason)
     }
@@ -90,6 +93,7 @@ extension Engine {
             var report = SweepReport()
             let roots = await self.visibleRoots()
             for run in try await self.registry.runs(states: [.ready, .attached, .detached]) {
+                try Task.checkCancellation()
                 guard let root = roots.first(where: { $0.path == run.root }), let relative = root.relative(run.path)
                 else {
                     continue

@@ -7,12 +7,14 @@ import Registry
 import SystemPackage
 
 extension Engine {
-    /// Ends what the engine does in the background: refills, watches of slots, unlinking. A slot that is being filled is
-    /// finished first.
+    /// Ends what the engine does in the background: refills, watches of slots, unlinking, and the sequences of
+    /// ``events(since:polling:)``. A slot that is being filled is finished first.
     ///
-    /// Afterwards the engine works as before, but refills no pool by itself. Not needed before the process ends: what is
-    /// left half-done then is found by the next ``recover()`` or ``sweep()``.
+    /// Afterwards the engine works as before, but refills no pool by itself, and a sequence of events ends with the last
+    /// that is there. Not needed before the process ends: what is left half-done then is found by the next
+    /// ``recover()`` or ``sweep()``.
     public func close() async {
+        registry.closeFollowers()
         await warm.close()
         _ = await finishTrash()
     }
@@ -71,6 +73,7 @@ extension Engine {
         var filled = 0
         var failed: [(String, String)] = []
         for pool in try await blocking({ try place.pools() }) {
+            try Task.checkCancellation()
             do {
                 guard let lease = try Lease(ifFree: "pool \(pool.name)", state: configuration.state) else { continue }
                 defer { lease.release() }

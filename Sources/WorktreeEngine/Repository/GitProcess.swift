@@ -21,27 +21,41 @@ struct GitProcess: Sendable {
 
     /// Runs git and returns what it said, also when it failed.
     /// - Parameter directory: as `git -C`; nil for none.
-    /// - Throws: ``EngineError`` when git cannot be started, runs too long or says more than 256 MiB.
+    /// - Throws: ``EngineError`` when git cannot be started, runs too long or says more than 256 MiB;
+    ///   `CancellationError` when the task is cancelled, after git and what it had started have ended.
     func run(in directory: String?, _ arguments: [String]) async throws -> Result {
         let all =
             (directory.map { ["-C", $0] } ?? []) + [
                 "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
             ]
             + arguments
-        return try await withThrowingTaskGroup(of: Result?.self) { group in
-            group.addTask { try await Self.collect(all) }
+        try Task.checkCancellation()
+        let result: Result?
+        do { result = try await limited(all) } catch {
+            // However its end looks from here, the cancellation is the reason.
+            try Task.checkCancellation()
+            throw error
+        }
+        guard let result else {
+            throw EngineError(
+                .git, .retry,
+                "`git \(arguments.joined(separator: " "))` took longer than \(timeout) and was ended. Raise [git] "
+                    + "timeout in config.toml, or find out what it waits for.")
+        }
+        if result.status != 0 { try Task.checkCancellation() }
+        return result
+    }
+
+    /// - Returns: nil when the time was over.
+    private func limited(_ arguments: [String]) async throws -> Result? {
+        try await withThrowingTaskGroup(of: Result?.self) { group in
+            group.addTask { try await Self.collect(arguments) }
             group.addTask { [timeout] in
                 try await Task.sleep(for: timeout)
                 return nil
             }
             defer { group.cancelAll() }
-            guard let result = try await group.next() ?? nil else {
-                throw EngineError(
-                    .git, .retry,
-                    "`git \(arguments.joined(separator: " "))` took longer than \(timeout) and was ended. Raise [git] "
-                        + "timeout in config.toml, or find out what it waits for.")
-            }
-            return result
+            return try await group.next() ?? nil
         }
     }
 
@@ -60,14 +74,20 @@ struct GitProcess: Sendable {
 
     private static func collect(_ arguments: [String]) async throws -> Result {
         var options = PlatformOptions()
-        // A session of its own: a helper that asks for a password has no terminal to ask on.
+        // A session of its own: a helper that asks for a password has no terminal to ask on, and the whole of it can be
+        // ended. git works through processes of its own, as `reset` for `worktree add`.
         options.createSession = true
-        options.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(5))]
+        options.teardownSequence = [
+            .gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(5))
+        ]
+        var leader: pid_t?
         do {
             let result = try await Subprocess.run(
                 .name("git"), arguments: Arguments(arguments), environment: .custom(environment),
                 platformOptions: options,
-                input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20))
+                input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20)
+            ) { leader = $0.processIdentifier.value }
+            if Task.isCancelled { try await waitForEnd(ofGroup: leader) }
             let status: Int32 =
                 switch result.terminationStatus {
                 case .exited(let code): code
@@ -77,9 +97,19 @@ struct GitProcess: Sendable {
                 status: status, output: result.standardOutput,
                 message: result.standardError.trimmingCharacters(in: .whitespacesAndNewlines))
         } catch let error as SubprocessError {
+            if Task.isCancelled { try await waitForEnd(ofGroup: leader) }
             throw EngineError(
                 .git, .blocked, "git could not be run: \(error). Install git 2.36 or later and put it in PATH.",
                 cause: error)
+        }
+    }
+
+    /// Waits until nothing is left of what a git that was ended had started: what that still wrote would come into what
+    /// is undone next. For a second at most, since a zombie that nobody reaps counts as well. See: man 2 kill
+    private static func waitForEnd(ofGroup leader: pid_t?) async throws {
+        guard let leader else { return }
+        try await blocking {
+            for _ in 0..<500 where kill(-leader, 0) == 0 { usleep(2000) }
         }
     }
 

@@ -28,9 +28,10 @@ extension Engine {
                 logger.warning("git worktree add failed, trying a clone", metadata: ["error": "\(error)"])
                 try await discardStage(run, root)
                 run = try await registry.transition(
-                    run.key, from: [.creating], to: .creating, action: "spawn.fallback", detail: first.message
+                    run.key, from: [.creating], to: .creating, action: .spawnFallback, detail: first.message
                 ) { $0.materializer = .clone }
                 do { try await clone(run, target, root) } catch {
+                    if error is CancellationError { throw error }
                     throw EngineError(
                         .git, .needsHuman, "\(error) Before that: \(first.message)", cause: error)
                 }

@@ -9,41 +9,56 @@ extension Engine {
     ///
     /// The order is: decide everything that can be decided without writing; record the intent; fill a private
     /// directory; publish it under the repository's lock; make the run available. A failure after the intent undoes
-    /// what was made and forgets the run, so that the same request can be made again.
+    /// what was made and forgets the run, so that the same request can be made again. So does a cancellation of the
+    /// task; one that comes after the run was made available changes nothing, and the workdir is returned.
     /// - Throws: ``EngineError``; the codes in ``EngineError/Code`` say what. Nothing half-made is left.
     public func spawn(_ request: SpawnRequest) async throws(EngineError) -> Workdir {
+        let begun = ContinuousClock.now
         background.spawnBegins()
         defer { background.spawnEnds() }
-        return try await Self.catching("spawn \(request.issue) \(request.run)") {
-            let key = try RunKey(issue: request.issue, run: request.run)
-            let role = try self.role(request, key)
-            let lease = try Lease(key, state: self.configuration.state)
-            defer { lease.release() }
-            self.warm.beginSpawn()
-            defer { self.warm.endSpawn() }
-            let decided: Decision
-            do { decided = try await self.decide(request, key, role) } catch {
-                // What a run has made is in the way of a second one of its name, and that it exists is the reason.
-                if let known = try await self.registry.run(key) { throw RegistryError.runExists(known) }
-                throw error
-            }
-            let (intent, target, root) = (decided.intent, decided.target, decided.root)
-            let run = try await self.begin(intent, switching: request.switching)
-            do {
-                let (made, identity, pools) = try await self.materialize(
-                    run, target, root, isForced: request.materializer != nil)
-                let (ready, superseded) = try await self.registry.activate(
-                    made.key, materializer: made.materializer, identity: identity)
-                self.logger.info("spawned", metadata: ["run": "\(key)", "path": "\(ready.path)"])
-                await self.refill(pools, after: target, root)
-                return Workdir(
-                    run: ready.key, path: ready.path, branch: ready.branch, base: ready.base,
-                    materializer: ready.materializer, superseded: superseded?.key)
-            } catch {
-                let failure = EngineError.wrap(error, "spawn \(key)")
-                try await self.rollBack(run, keepBranch: failure.code == .branchTaken, detail: failure.description)
-                throw failure
-            }
+        do {
+            let workdir = try await create(request)
+            metrics.spawned(workdir.materializer, since: begun)
+            return workdir
+        } catch {
+            let failure = EngineError.wrap(error, "spawn \(request.issue) \(request.run)")
+            metrics.spawnFailed(failure, since: begun)
+            throw failure
+        }
+    }
+
+    private func create(_ request: SpawnRequest) async throws -> Workdir {
+        try Task.checkCancellation()
+        let key = try RunKey(issue: request.issue, run: request.run)
+        let role = try self.role(request, key)
+        let lease = try Lease(key, state: configuration.state)
+        defer { lease.release() }
+        warm.beginSpawn()
+        defer { warm.endSpawn() }
+        let decided: Decision
+        do { decided = try await decide(request, key, role) } catch {
+            // What a run has made is in the way of a second one of its name, and that it exists is the reason.
+            if let known = try await registry.run(key) { throw RegistryError.runExists(known) }
+            throw error
+        }
+        let (intent, target, root) = (decided.intent, decided.target, decided.root)
+        let run = try await begin(intent, switching: request.switching)
+        do {
+            let (made, identity, pools) = try await materialize(
+                run, target, root, isForced: request.materializer != nil)
+            // Nobody is there any more to be given the workdir.
+            try Task.checkCancellation()
+            let (ready, superseded) = try await registry.activate(
+                made.key, materializer: made.materializer, identity: identity)
+            logger.info("spawned", metadata: ["run": "\(key)", "path": "\(ready.path)"])
+            await refill(pools, after: target, root)
+            return Workdir(
+                run: ready.key, path: ready.path, branch: ready.branch, base: ready.base,
+                materializer: ready.materializer, superseded: superseded?.key)
+        } catch {
+            let failure = EngineError.wrap(error, "spawn \(key)")
+            try await rollBack(run, keepBranch: failure.code == .branchTaken, detail: failure.description)
+            throw failure
         }
     }
 
@@ -133,31 +148,37 @@ extension Engine {
     /// Undoes a creation, in any state that a crash may have left it in. May be repeated.
     ///
     /// Only what nobody has been given is removed: the staged workdir, the admin entry, and the branch while it still
-    /// is at the base.
+    /// is at the base. A cancelled task undoes what it has made like any other.
     func rollBack(_ run: Run, keepBranch: Bool = false, detail: String) async throws {
+        try await uncancelled { [self] in
+            do {
+                try await removeUnfinished(run, keepBranch: keepBranch)
+                try await registry.abandon(run.key, detail: detail)
+            } catch {
+                // What is left stays recorded, so that a person or a later `recover` finds it.
+                logger.error("rolling back failed", metadata: ["run": "\(run.key)", "error": "\(error)"])
+                try await registry.transition(
+                    run.key, from: [.creating], to: .quarantined, action: .quarantined,
+                    detail: "\(detail); rolling back failed: \(error)"
+                ) { $0.reason = "rolling back a failed creation failed: \(error)" }
+            }
+        }
+    }
+
+    private func removeUnfinished(_ run: Run, keepBranch: Bool) async throws {
         let repository = actor(for: run.commonDir)
-        do {
-            let root = try await self.root(of: run)
-            let isOwnBranch = try !keepBranch && run.materializer != .clone && AdminEntry.mayHaveBranch(run)
-            try await blocking { try Self.unpublish(run, root: root) }
-            if run.materializer != .clone { try await repository.unregister(run) }
-            // Before the entry, which is what tells after another crash that the branch is ours.
-            if isOwnBranch, let branch = run.branch {
-                _ = try await deleteBranch(branch, at: run.base, of: run)
-            }
-            try await blocking {
-                let stage = try root.openPrivate("stage")
-                try TreeDeletion.delete(run.adminID, in: stage)
-                try repository.discardPrivate(run)
-            }
-            try await registry.abandon(run.key, detail: detail)
-        } catch {
-            // What is left stays recorded, so that a person or a later `recover` finds it.
-            logger.error("rolling back failed", metadata: ["run": "\(run.key)", "error": "\(error)"])
-            try await registry.transition(
-                run.key, from: [.creating], to: .quarantined, action: "quarantined",
-                detail: "\(detail); rolling back failed: \(error)"
-            ) { $0.reason = "rolling back a failed creation failed: \(error)" }
+        let root = try await self.root(of: run)
+        let isOwnBranch = try !keepBranch && run.materializer != .clone && AdminEntry.mayHaveBranch(run)
+        try await blocking { try Self.unpublish(run, root: root) }
+        if run.materializer != .clone { try await repository.unregister(run) }
+        // Before the entry, which is what tells after another crash that the branch is ours.
+        if isOwnBranch, let branch = run.branch {
+            _ = try await deleteBranch(branch, at: run.base, of: run)
+        }
+        try await blocking {
+            let stage = try root.openPrivate("stage")
+            try TreeDeletion.delete(run.adminID, in: stage)
+            try repository.discardPrivate(run)
         }
     }
 

@@ -38,7 +38,7 @@ struct Audit: AsyncParsableCommand {
         let rows = events.map { event in
             [
                 Timestamp.short(event.at), event.actor, event.key?.issue.description ?? "-",
-                event.key?.run.description ?? "-", event.action, event.step, event.detail ?? "",
+                event.key?.run.description ?? "-", event.action.rawValue, event.step, event.detail ?? "",
             ]
         }
         let header = ["TIME", "ACTOR", "ISSUE", "RUN", "ACTION", "STATE", "DETAIL"]
@@ -50,7 +50,7 @@ extension AuditEvent {
     fileprivate var json: JSON {
         [
             "id": .number(id), "at": .date(at), "actor": .text(actor), "issue": .text(key?.issue.description),
-            "run": .text(key?.run.description), "path": .text(path), "action": .text(action),
+            "run": .text(key?.run.description), "path": .text(path), "action": .text(action.rawValue),
             "from": .text(from?.rawValue), "to": .text(to?.rawValue), "detail": .text(detail),
         ]
     }
