@@ -1,0 +1,1 @@
+// Replaced by the program of docs/embedding.md.
