@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Settings
 import WorktreeEngine
 
 /// What every command takes.
@@ -21,7 +22,11 @@ struct GlobalOptions: ParsableArguments {
 
     /// Reads config.toml.
     func configuration() throws -> Configuration {
-        var configuration = try ConfigurationFile.load(state: try stateDirectory())
+        let state = try stateDirectory()
+        var configuration: Configuration
+        do { configuration = try ConfigurationFile.load(state: state) } catch {
+            throw Failure(.configuration, error.description, .needsHuman, status: .needsHuman)
+        }
         // A command ends before a refill would.
         configuration.refillsPools = false
         return configuration

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Settings
 
 /// Instants as text: ISO 8601, always in UTC, so that lines of several machines compare as text.
 enum Timestamp {
