@@ -248,13 +248,19 @@ extension Registry {
     private func record(
         _ db: Database, _ action: String, run: Run?, from: RunState?, to: RunState?, detail: String?
     ) throws {
+        try record(db, action, key: run?.key, path: run?.path, from: from, to: to, detail: detail)
+    }
+
+    func record(
+        _ db: Database, _ action: String, key: RunKey?, path: String?, from: RunState?, to: RunState?, detail: String?
+    ) throws {
         try db.run(
             """
             INSERT INTO audit (at, actor, issue, run, path, action, from_state, to_state, detail)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
-                Date().milliseconds, actor, run?.key.issue.description, run?.key.run.description, run?.path, action,
+                Date().milliseconds, actor, key?.issue.description, key?.run.description, path, action,
                 from?.rawValue, to?.rawValue, detail,
             ])
     }

@@ -59,6 +59,9 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+/// A descriptor of a process, readable once that has ended. See: man 2 pidfd_open (Linux 5.3)
+static inline int linux_pidfd_open(pid_t process) { return (int)syscall(SYS_pidfd_open, process, 0); }
+
 /// Lowers the priority of the calling thread, for the processor (nice 10) and the disk (the last of best effort).
 /// See: man 2 setpriority (on Linux the nice value belongs to a thread), man 2 ioprio_set
 static inline int linux_lower_priority(void) {
