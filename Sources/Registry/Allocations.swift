@@ -27,16 +27,22 @@ extension Registry {
     ///
     /// One transaction decides it, and what was given out is remembered. So a number is never given twice, also when its
     /// run was rolled back or never made. Ids that people chose themselves count when they have the same form.
-    /// - Parameters:
-    ///   - date: its day in UTC stands in the id.
-    ///   - outbox: the outbox whose Lead carries the attempt until ``settle(_:keeping:)``.
-    public func allocate(
-        _ issue: IssueRef, role: Role, on date: Date, outbox: String? = nil, group: String? = nil
-    ) async throws(RegistryError) -> RunID {
+    /// - Parameter date: its day in UTC stands in the id.
+    public func allocate(_ issue: IssueRef, role: Role, on date: Date) async throws(RegistryError) -> RunID {
         try await write { db in
             try Self.allocate(
-                db, issue, on: date, role: role, outbox: outbox, group: group, number: 1, replaces: nil, reason: nil
+                db, issue, on: date, role: role, outbox: nil, group: nil, number: 1, replaces: nil, reason: nil
             ).key.run
+        }
+    }
+
+    /// The same for a first attempt that a Lead carries until ``settle(_:keeping:)``.
+    package func begin(
+        _ issue: IssueRef, role: Role, on date: Date, outbox: String, group: String
+    ) async throws(RegistryError) -> Allocation {
+        try await write { db in
+            try Self.allocate(
+                db, issue, on: date, role: role, outbox: outbox, group: group, number: 1, replaces: nil, reason: nil)
         }
     }
 

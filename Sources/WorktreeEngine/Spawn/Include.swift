@@ -60,16 +60,16 @@ extension Engine {
                 return try copy(path, components.dropFirst(), from: inner, to: target.openOrMake(name))
             }
             var value = stat()
-            let descriptor = source.descriptor
-            try system("fstatat", "\(source.path)/\(name)") {
-                fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW)
-            }
+            // Locals, since a closure may not hold a borrowed directory.
+            let (descriptor, place) = (source.descriptor, "\(source.path)/\(name)")
+            try system("fstatat", place) { fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) }
             guard value.st_mode & S_IFMT == S_IFREG else { throw EngineError.include(path, "it is no regular file") }
             if try target.contains(name) { return true }
             try source.copy(name, to: target)
             // A key that only its owner may read stays one.
-            let (copied, mode) = (target.descriptor, value.st_mode & 0o777)
-            try system("fchmodat", "\(target.path)/\(name)") { fchmodat(copied, name, mode, 0) }
+            let (into, mode) = (target.descriptor, value.st_mode & 0o777)
+            let placed = "\(target.path)/\(name)"
+            try system("fchmodat", placed) { fchmodat(into, name, mode, 0) }
             return true
         } catch let error as SystemError {
             switch error.errno {
