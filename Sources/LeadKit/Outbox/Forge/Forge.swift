@@ -51,7 +51,7 @@ struct LabelChange: Sendable, Hashable {
 
 extension Labels {
     /// Every label that an outbox ever sets.
-    var all: [String] { TaskState.allCases.map { name(of: $0) } + [needsHuman] }
+    var all: Set<String> { stateNames.union([needsHuman]) }
 }
 
 extension ForgeFailure {

@@ -143,9 +143,8 @@ final class ForgeOutbox: Outbox {
     /// Whether a change of labels goes against the update, as none of its own does.
     private func contradicts(_ change: LabelChange, _ update: IssueUpdate) -> Bool {
         if update.needsHuman, change.label == labels.needsHuman { return !change.isAdded }
-        guard let state = update.state, TaskState.allCases.contains(where: { labels.name(of: $0) == change.label })
-        else { return false }
-        return (change.label == labels.name(of: state)) != change.isAdded
+        guard let wanted = update.state, let changed = labels.state(of: change.label) else { return false }
+        return (changed == wanted) != change.isAdded
     }
 
     // MARK: Reading

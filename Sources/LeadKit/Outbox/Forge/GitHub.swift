@@ -142,7 +142,7 @@ struct GitHub: Forge {
         return Issue(
             ref: try ref(answer.number), title: answer.title, body: answer.body ?? "", labels: names,
             assignees: (answer.assignees ?? []).map(\.login), isClosed: answer.state != "open",
-            isGated: names.contains(labels.needsHuman), updatedAt: answer.updatedAt)
+            isGated: labels.isGated(names), updatedAt: answer.updatedAt)
     }
 
     /// A label as we spell it. To GitHub `Needs-Human` and `needs-human` are one label, so they must be one to us.

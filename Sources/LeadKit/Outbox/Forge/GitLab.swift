@@ -131,6 +131,6 @@ struct GitLab: Forge {
         return Issue(
             ref: try ref(answer.iid), title: answer.title, body: answer.description ?? "", labels: names,
             assignees: (answer.assignees ?? []).map(\.username), isClosed: answer.state != "opened",
-            isGated: names.contains(labels.needsHuman), updatedAt: answer.updatedAt)
+            isGated: labels.isGated(names), updatedAt: answer.updatedAt)
     }
 }
