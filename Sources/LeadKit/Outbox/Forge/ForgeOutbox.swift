@@ -50,6 +50,7 @@ final class ForgeOutbox: Outbox {
         }
     }
 
+    @discardableResult
     func apply(_ update: IssueUpdate) async throws(OutboxError) -> UpdateResult {
         // Two calls with one trigger at a time would both find nothing. Besides, docs.github.com, "Best practices for
         // using the REST API", asks for one request after the other.
