@@ -68,7 +68,9 @@ package enum EngineSettings {
         guard let table = setting.table(Outcome.allCases.map(\.rawValue), &problems) else { return }
         for outcome in Outcome.allCases {
             guard let setting = table[outcome.rawValue] else { continue }
-            if let policy = policy(setting) { configuration.policies[outcome] = policy } else {
+            if let policy = policy(setting) {
+                configuration.policies[outcome] = policy
+            } else {
                 problems.reject(setting, "\"immediate\", \"keep\" or \(Quantity.durationForms)")
             }
         }

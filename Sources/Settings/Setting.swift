@@ -77,7 +77,9 @@ extension Setting {
         guard let entries = entries(&problems) else { return nil }
         var result: [String: Setting] = [:]
         for entry in entries {
-            if known.contains(entry.name) { result[entry.name] = entry } else {
+            if known.contains(entry.name) {
+                result[entry.name] = entry
+            } else {
                 let place = key.isEmpty ? "at the top" : "in [\(key)]"
                 problems.add(
                     entry, "\(entry.key): no such key. Known \(place): \(known.joined(separator: ", ")).")

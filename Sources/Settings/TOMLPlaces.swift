@@ -143,7 +143,9 @@ struct TOMLPlaces {
             advance()
             var index = 0
             while let character = peekAfterBlank(), !take("]") {
-                if character == "," { advance() } else {
+                if character == "," {
+                    advance()
+                } else {
                     let path = Self.element(path, index)
                     note(path, place)
                     try value(path, depth + 1)

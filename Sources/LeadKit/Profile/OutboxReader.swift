@@ -18,7 +18,8 @@ extension ProfileReader {
         for name in unfit {
             guard let entry = table[name] else { continue }
             problems.add(
-                entry, "\(entry.key): does not go with backend = \"\(kind?.rawValue ?? "sqlite")\", which has "
+                entry,
+                "\(entry.key): does not go with backend = \"\(kind?.rawValue ?? "sqlite")\", which has "
                     + "\(kind == nil ? "a path" : "a repo"). Take it out.")
         }
         guard let kind else { return database(table["path"], in: setting) }
@@ -40,7 +41,8 @@ extension ProfileReader {
         _ kind: ForgeKind, _ repo: Setting?, _ url: Setting?, in outbox: Setting
     ) -> OutboxSettings? {
         let api = url.map { self.api($0) } ?? kind.publicAPI
-        let expected = kind == .github ? "\"org/repo\"" : "\"group/project\", with subgroups between them if there are any"
+        let expected =
+            kind == .github ? "\"org/repo\"" : "\"group/project\", with subgroups between them if there are any"
         guard let repo else {
             problems.add(missing: "repo", in: outbox, expected)
             return nil
@@ -76,7 +78,8 @@ extension ProfileReader {
         let isLoopback = ["localhost", "::1", "[::1]"].contains(host) || host.hasPrefix("127.")
         guard scheme == "https" || isLoopback else {
             problems.add(
-                setting, "\(setting.key): \(text.debugDescription) would send the token unencrypted. Use https; http is "
+                setting,
+                "\(setting.key): \(text.debugDescription) would send the token unencrypted. Use https; http is "
                     + "for loopback only.")
             return nil
         }

@@ -30,14 +30,16 @@ struct ProfileReader {
 
         for (role, element) in enabled where !groups.contains(where: { $0.role == role }) {
             problems.add(
-                element, "\(element.key): the role \(role) is enabled, but no group takes issues for it. "
+                element,
+                "\(element.key): the role \(role) is enabled, but no group takes issues for it. "
                     + "Add one, [groups.\(role)], or take the role out here.")
         }
         let roles = Set(enabled.map(\.role))
         guard let outbox else { return nil }
         return Profile(
             path: path, outbox: outbox, repositories: repositories.compactMapValues { $0 },
-            roleRepositories: roleRepositories.compactMapValues { $0 }, groups: groups.filter { roles.contains($0.role) },
+            roleRepositories: roleRepositories.compactMapValues { $0 },
+            groups: groups.filter { roles.contains($0.role) },
             idleGroups: groups.filter { !roles.contains($0.role) }, roles: roles, labels: labels, workdir: workdir,
             include: include)
     }
@@ -49,7 +51,8 @@ struct ProfileReader {
         var result: [String: String?] = [:]
         for entry in setting?.entries(&problems) ?? [] { result[entry.name] = .some(repository(entry)) }
         if let setting, result.isEmpty, case .table = setting.value {
-            problems.add(setting, "\(setting.key): there is no repository in it. Expected lines such as app = \"../app\".")
+            problems.add(
+                setting, "\(setting.key): there is no repository in it. Expected lines such as app = \"../app\".")
         }
         return result
     }
@@ -67,7 +70,8 @@ struct ProfileReader {
         // The top of a repository, and not something in one: a spawn would take whatever repository is further up.
         guard let found = try? RepositoryLocation.find(real), found.workTree == real || found.gitDir == real else {
             problems.add(
-                setting, "\(setting.key): \(real) is not the top of a git repository. Name its worktree, or the "
+                setting,
+                "\(setting.key): \(real) is not the top of a git repository. Name its worktree, or the "
                     + "directory of a bare repository.")
             return nil
         }
@@ -85,7 +89,8 @@ struct ProfileReader {
             if repositories[name] == nil {
                 let known = repositories.keys.sorted().joined(separator: ", ")
                 problems.add(
-                    entry, "\(entry.key): there is no repository \(name.debugDescription) in [repos]. Known: "
+                    entry,
+                    "\(entry.key): there is no repository \(name.debugDescription) in [repos]. Known: "
                         + "\(known.isEmpty ? "none" : known).")
             }
             result[role] = .some(name)
@@ -127,7 +132,8 @@ struct ProfileReader {
                         || group.listenLabels.isSubset(of: $0.listenLabels))
             }) {
                 problems.add(
-                    entry, "\(entry.key): takes the same issues as the group \(other.name.debugDescription), which has "
+                    entry,
+                    "\(entry.key): takes the same issues as the group \(other.name.debugDescription), which has "
                         + "the same role. Make one of them, or give each a label that the other has not.")
             }
             result.append(group)
@@ -172,7 +178,8 @@ struct ProfileReader {
             guard let label = self.label(label, element) else { continue }
             if labels.isReserved(label) {
                 problems.add(
-                    element, "\(element.key): \(label.debugDescription) is a label that tells the state of an issue or "
+                    element,
+                    "\(element.key): \(label.debugDescription) is a label that tells the state of an issue or "
                         + "gates it, which is looked at anyway. Take it out.")
             } else if !result.insert(label).inserted {
                 problems.add(element, "\(element.key): \(label.debugDescription) stands there twice. Take one out.")
@@ -189,7 +196,8 @@ struct ProfileReader {
             return (configuration, [])
         }
         EngineSettings.apply(table, to: &configuration, relativeTo: base, &problems)
-        if case .table(let branch) = table["branch"]?.value, let template = branch.first(where: { $0.name == "template" }),
+        if case .table(let branch) = table["branch"]?.value,
+            let template = branch.first(where: { $0.name == "template" }),
             case .text(let text) = template.value, text == configuration.branchTemplate,
             let reason = BranchTemplate.objection(to: text)
         {
@@ -203,7 +211,8 @@ struct ProfileReader {
         for (file, element) in setting?.lines(&problems, "an array of files such as [\".env\"]") ?? [] {
             if let reason = result.contains(file) ? "stands there twice" : objection(toFile: file) {
                 problems.add(
-                    element, "\(element.key): \(file.debugDescription) \(reason). Expected the path of a file below the "
+                    element,
+                    "\(element.key): \(file.debugDescription) \(reason). Expected the path of a file below the "
                         + "top of the repository's main worktree.")
             } else {
                 result.append(file)

@@ -109,7 +109,8 @@ public struct ContextPack: Sendable, Hashable {
         }
         if let json, let text, let key = json.contradiction(to: text) {
             throw WorkResultError(
-                .contradictory, "\(resultPath) and \(textResultPath) name another \(key). Which one is meant has to be "
+                .contradictory,
+                "\(resultPath) and \(textResultPath) name another \(key). Which one is meant has to be "
                     + "decided by a person.")
         }
         return json ?? text

@@ -30,14 +30,16 @@ extension WorkResult {
         let parts = line.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         guard parts.count == 2 else {
             throw WorkResultError(
-                .malformed, "\(place): \(String(line.prefix(100)).debugDescription) is no header line. Expected "
+                .malformed,
+                "\(place): \(String(line.prefix(100)).debugDescription) is no header line. Expected "
                     + "\"Name: value\", and a blank line before free text.")
         }
         let name = parts[0].lowercased()
         guard let field = Field.allCases.first(where: { $0.header.lowercased() == name }) else {
             let known = Field.allCases.map(\.header).joined(separator: ", ")
             throw WorkResultError(
-                .malformed, "\(place): there is no header \(String(parts[0].prefix(100)).debugDescription). Known: \(known).")
+                .malformed,
+                "\(place): there is no header \(String(parts[0].prefix(100)).debugDescription). Known: \(known).")
         }
         var value = parts[1].drop { $0 == " " || $0 == "\t" }
         while value.last == " " || value.last == "\t" { value.removeLast() }
@@ -52,12 +54,18 @@ extension WorkResult {
             // Null says that there is none, as leaving the key out does.
             let value = value ?? ""
             guard !value.utf8.contains(0) else {
-                throw WorkResultError(.malformed, "\(path): \(key.debugDescription) holds a NUL character. Take it out.")
+                throw WorkResultError(
+                    .malformed, "\(path): \(key.debugDescription) holds a NUL character. Take it out.")
             }
-            if let field = Field(rawValue: key) { fields[field] = value } else if key == "text" { text = value } else {
+            if let field = Field(rawValue: key) {
+                fields[field] = value
+            } else if key == "text" {
+                text = value
+            } else {
                 let known = (Field.allCases.map(\.rawValue) + ["text"]).joined(separator: ", ")
                 throw WorkResultError(
-                    .malformed, "\(path): there is no key \(String(key.prefix(100)).debugDescription). Known: \(known).")
+                    .malformed, "\(path): there is no key \(String(key.prefix(100)).debugDescription). Known: \(known)."
+                )
             }
         }
         try self.init(fields, text: text, path: path, expecting: run, name: \.rawValue)
@@ -69,7 +77,8 @@ extension WorkResult {
         do { object = try JSONDecoder().decode([String: String?].self, from: Data(file.utf8)) } catch {
             if case DecodingError.typeMismatch(_, let context) = error, let key = context.codingPath.last {
                 throw WorkResultError(
-                    .malformed, "\(path): \(key.stringValue.debugDescription) is no text. Expected one in quotes, or null.")
+                    .malformed,
+                    "\(path): \(key.stringValue.debugDescription) is no text. Expected one in quotes, or null.")
             }
             throw WorkResultError(
                 .malformed, "\(path) is not one JSON object of texts: \(error). See docs/workflow.md.")
@@ -91,7 +100,9 @@ extension WorkResult {
             while bytes[end] != UInt8(ascii: "\"") { end += bytes[end] == UInt8(ascii: "\\") ? 2 : 1 }
             position = end + 1
             // Values are texts, so that every string before a colon is a key of the one object.
-            guard bytes[position...].first(where: { !" \t\r\n".utf8.contains($0) }) == UInt8(ascii: ":") else { continue }
+            guard bytes[position...].first(where: { !" \t\r\n".utf8.contains($0) }) == UInt8(ascii: ":") else {
+                continue
+            }
             guard let key = try? JSONDecoder().decode(String.self, from: Data(bytes[start...end])) else { continue }
             if !seen.insert(key).inserted { return key }
         }

@@ -61,7 +61,8 @@ public struct WorkResult: Sendable, Hashable {
         }
         guard issue == expected.issue, run == expected.run else {
             throw WorkResultError(
-                .stale, "\(path) is the result of \(RunKey(issue: issue, run: run)) and not of \(expected). It is kept "
+                .stale,
+                "\(path) is the result of \(RunKey(issue: issue, run: run)) and not of \(expected). It is kept "
                     + "for a person to read, and changes nothing.")
         }
         let statuses = Status.allCases.map(\.rawValue).joined(separator: ", ")

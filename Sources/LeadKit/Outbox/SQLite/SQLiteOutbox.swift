@@ -33,7 +33,7 @@ public struct SQLiteOutbox: Outbox {
         self.labels = labels
         self.actor = actor
         self.patience = patience
-        do { try connect().read(SQLiteSchema.check) } catch { throw map(error) }
+        do { try connect().read { try SQLiteSchema.check($0, self.path) } } catch { throw map(error) }
     }
 
     /// `sqlite:` and the path.
@@ -51,7 +51,7 @@ public struct SQLiteOutbox: Outbox {
                     EXISTS (SELECT 1 FROM outbox_thread_labels l WHERE l.thread_id = t.thread_id AND l.label = \(label))
                     """)
             }
-            return try issues(db, where: conditions.joined(operator: .and)).filter { !$0.isGated }
+            return try issues(db, where: "\(conditions.joined(operator: .and))").filter { !$0.isGated }
         }
     }
 
@@ -66,7 +66,8 @@ public struct SQLiteOutbox: Outbox {
     public func apply(_ update: IssueUpdate) async throws(OutboxError) -> UpdateResult {
         guard IssueUpdate.trigger(in: update.body) == update.trigger else {
             throw OutboxError(
-                .refused, "the event for \(update.issue) does not name its trigger \(update.trigger) in its header, by "
+                .refused,
+                "the event for \(update.issue) does not name its trigger \(update.trigger) in its header, by "
                     + "which it would be found again. It was not written.")
         }
         let thread = try thread(of: update.issue)
@@ -190,7 +191,7 @@ public struct SQLiteOutbox: Outbox {
         do {
             return try await blocking {
                 try connect().read { db in
-                    try SQLiteSchema.check(db)
+                    try SQLiteSchema.check(db, path)
                     return try body(db)
                 }
             }
@@ -206,7 +207,7 @@ public struct SQLiteOutbox: Outbox {
             return try await blocking {
                 var result: T?
                 try connect().inTransaction(.immediate) { db in
-                    try SQLiteSchema.check(db)
+                    try SQLiteSchema.check(db, path)
                     result = try body(db)
                     return .commit
                 }
@@ -220,7 +221,8 @@ public struct SQLiteOutbox: Outbox {
         var value = stat()
         guard stat(path, &value) == 0 else {
             throw OutboxError(
-                .unreachable, "the outbox \(path) cannot be found: \(String(cString: strerror(errno))). Put it there, or "
+                .unreachable,
+                "the outbox \(path) cannot be found: \(String(cString: strerror(errno))). Put it there, or "
                     + "correct `path` in workflow.toml.")
         }
         guard value.st_mode & S_IFMT == S_IFREG else {

@@ -52,15 +52,15 @@ enum SQLiteSchema {
         """
 
     /// Throws when a table or column is missing, or when a number is not given out by SQLite.
-    static func check(_ db: Database) throws {
+    static func check(_ db: Database, _ path: String) throws {
         for (table, names) in columns {
             guard try db.tableExists(table, in: "main") else {
-                throw OutboxError(.damaged, "\(db.path) is no outbox: it has no table \(table). See docs/workflow.md.")
+                throw OutboxError(.damaged, "\(path) is no outbox: it has no table \(table). See docs/workflow.md.")
             }
             let found = try db.columns(in: table, in: "main")
             for name in names where !found.contains(where: { $0.name.lowercased() == name }) {
                 throw OutboxError(
-                    .damaged, "\(db.path) is no outbox: the table \(table) has no column \(name). See docs/workflow.md.")
+                    .damaged, "\(path) is no outbox: the table \(table) has no column \(name). See docs/workflow.md.")
             }
         }
         // Rows are inserted without a number. Only such a column gets one. See: https://sqlite.org/rowidtable.html
@@ -68,7 +68,8 @@ enum SQLiteSchema {
             let keys = try db.columns(in: table, in: "main").filter { $0.primaryKeyIndex > 0 }
             guard keys.count == 1, keys[0].name.lowercased() == name, keys[0].type.uppercased() == "INTEGER" else {
                 throw OutboxError(
-                    .damaged, "\(db.path) is no outbox: \(name) of \(table) is not declared INTEGER PRIMARY KEY. See "
+                    .damaged,
+                    "\(path) is no outbox: \(name) of \(table) is not declared INTEGER PRIMARY KEY. See "
                         + "docs/workflow.md.")
             }
         }
@@ -94,17 +95,20 @@ enum SQLiteSchema {
         return switch error.resultCode {
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             OutboxError(
-                .unreachable, "the outbox \(path) is locked by another program for too long (\(detail)). It is tried "
+                .unreachable,
+                "the outbox \(path) is locked by another program for too long (\(detail)). It is tried "
                     + "again; end the transaction of the other one.")
         case .SQLITE_FULL:
             OutboxError(.unreachable, "no space is left for the outbox \(path) (\(detail)). Free space.")
-        case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_FORMAT, .SQLITE_ERROR, .SQLITE_SCHEMA, .SQLITE_MISMATCH, .SQLITE_TOOBIG:
+        case .SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_FORMAT, .SQLITE_ERROR, .SQLITE_SCHEMA, .SQLITE_MISMATCH,
+            .SQLITE_TOOBIG:
             OutboxError(.damaged, "the outbox \(path) is damaged or no database (\(detail)). Restore it from a backup.")
         case .SQLITE_READONLY, .SQLITE_PERM, .SQLITE_AUTH:
             OutboxError(.refused, "the outbox \(path) cannot be written (\(detail)). Give this user the right to it.")
         case .SQLITE_CONSTRAINT:
             OutboxError(
-                .refused, "the outbox \(path) does not take the row (\(detail)). Change the constraint or trigger that "
+                .refused,
+                "the outbox \(path) does not take the row (\(detail)). Change the constraint or trigger that "
                     + "its owner has added.")
         default: OutboxError(.unreachable, "the outbox \(path) cannot be used now (\(detail)). It is tried again.")
         }
@@ -129,7 +133,8 @@ extension SQLiteOutbox {
             }
         } catch {
             unlink(path)
-            throw (error as? DatabaseError).map { SQLiteSchema.error($0, path) } ?? OutboxError(.damaged, "\(path): \(error).")
+            throw (error as? DatabaseError).map { SQLiteSchema.error($0, path) }
+                ?? OutboxError(.damaged, "\(path): \(error).")
         }
     }
 }
