@@ -1,4 +1,4 @@
-import Foundation
+public import struct Foundation.Date
 
 /// Somebody with an account.
 public struct FakeUser: Sendable, Hashable {

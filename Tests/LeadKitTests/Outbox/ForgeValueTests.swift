@@ -46,13 +46,16 @@ import Testing
         #expect(limited("1", "784111787") == nil)
     }
 
-    @Test func `what a forge complains of is one line of printable text`() {
-        #expect(response([:], #"{"message":"a\n\tb\u0007\u0000 c"}"#).complaint == "a b c")
-        #expect(response([:], #"{"error":"no scope"}"#).complaint == "no scope")
-        #expect(response([:], #"{"message":{"labels":["is bad"]}}"#).complaint.contains("is bad"))
-        #expect(response([:], "<html>").complaint == "")
-        #expect(response([:], "[1]").complaint == "")
-        #expect(response([:], #"{"message":""# + String(repeating: "x", count: 1000) + #""}"#).complaint.count == 200)
+    @Test func `what a forge complains of is one line of printable text without the token`() {
+        let token = Token("s3cret")!
+        func complaint(_ body: String) -> String { response([:], body).complaint(without: token) }
+        #expect(complaint(#"{"message":"a\n\tb\u0007\u0000 c"}"#) == "a b c")
+        #expect(complaint(#"{"error":"no scope"}"#) == "no scope")
+        #expect(complaint(#"{"message":{"labels":["is bad"]}}"#).contains("is bad"))
+        #expect(complaint(#"{"message":"\#(String(repeating: "x", count: 197))s3cret"}"#).hasSuffix("x<to"))
+        #expect(complaint("<html>") == "")
+        #expect(complaint("[1]") == "")
+        #expect(complaint(#"{"message":""# + String(repeating: "x", count: 1000) + #""}"#).count == 200)
     }
 
     @Test func `pauses grow, are never the same for long, and have an end`() {

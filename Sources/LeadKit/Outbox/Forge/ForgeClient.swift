@@ -225,7 +225,7 @@ final class ForgeClient: Sendable {
 
     /// What a status means; the same for both forges.
     private func judged(_ response: ForgeResponse, of request: ForgeRequest) -> Attempt {
-        let complaint = token.removed(from: response.complaint)
+        let complaint = response.complaint(without: token)
         let said = "status \(response.status)" + (complaint.isEmpty ? "" : " (\(complaint))")
         func refused(_ remedy: String) -> Attempt {
             .failure(ForgeFailure(.refused, "\(request.name): \(said). \(remedy)", status: response.status))

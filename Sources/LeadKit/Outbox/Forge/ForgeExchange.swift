@@ -58,13 +58,14 @@ struct ForgeResponse: Sendable {
         return nil
     }
 
-    /// What the forge says about a failure, in one line; empty when it says nothing that can be read.
-    var complaint: String {
+    /// What the forge says about a failure, in one line that does not quote the token; empty when it says nothing that
+    /// can be read.
+    func complaint(without token: Token) -> String {
         guard let answer = (try? JSONSerialization.jsonObject(with: body)) as? [String: Any],
             let message = answer["message"] ?? answer["error"]
         else { return "" }
         let line = "\(message)".split(whereSeparator: { $0.isNewline || $0.isWhitespace }).joined(separator: " ")
-        let printable = line.unicodeScalars.filter { $0.properties.generalCategory != .control }
+        let printable = token.removed(from: line).unicodeScalars.filter { $0.properties.generalCategory != .control }
         return String(Substring(printable.prefix(200)))
     }
 

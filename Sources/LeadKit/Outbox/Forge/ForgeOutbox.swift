@@ -109,7 +109,8 @@ final class ForgeOutbox: Outbox {
         while true {
             do throws(ForgeFailure) {
                 return try await forge.comment(text, on: number)
-            } catch  where error.mayHaveBeenDone && attempt < patience.attempts {
+            } catch {
+                guard error.mayHaveBeenDone, attempt < patience.attempts else { throw error }
                 // Not at once: a copy that the forge reads from may be a little behind.
                 try await forge.client.pause(max(error.error.retryAfter ?? .zero, patience.pause(after: attempt)))
                 if try await event(update.trigger, on: number) != nil { return }

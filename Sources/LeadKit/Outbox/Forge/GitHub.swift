@@ -85,9 +85,9 @@ struct GitHub: Forge {
         for label in removing {
             do throws(ForgeFailure) {
                 try await client.change(.DELETE, path + [label], isRepeatable: true)
-            } catch  where error.status == 404 {
-                // Somebody else took it off, or an attempt of which the answer was lost.
-                continue
+            } catch {
+                // 404: somebody else took it off, or an attempt of which the answer was lost.
+                guard error.status == 404 else { throw error }
             }
         }
     }
