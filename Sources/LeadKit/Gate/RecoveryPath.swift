@@ -1,3 +1,4 @@
+import Settings
 import WorktreeEngine
 
 /// The way out of a failure: what a person does, as commands that may be pasted into a shell as they stand.
@@ -20,7 +21,7 @@ struct RecoveryPath {
             remedy = "Give workdirs of ended runs free, or raise the limit in [workdir] of workflow.toml."
             // The first plans and tells the token; a person reads the plan before giving it.
             commands =
-                [wtengine("sweep")] + finished.prefix(3).map { wtengine("cleanup \(shellQuoted($0.key))") }
+                [wtengine("sweep")] + finished.prefix(3).map { wtengine("cleanup \($0.key)") }
                 + [wtengine("list --repo \(repo)")]
         case .git, .unbornHead, .noRepository, .foreignOwner:
             remedy = "Mend the repository \(repository). Missing objects come back from its remote."
@@ -39,7 +40,7 @@ struct RecoveryPath {
             commands = [wtengine("recover")]
         case .runActive:
             remedy = "End the run that is active, or let it finish."
-            commands = [wtengine("list --issue \(shellQuoted(key.issue.description))")]
+            commands = [wtengine("list --issue \(key.issue)")]
         default:
             remedy = "Do what the reason says."
             commands = [wtengine("doctor --repo \(repo)")]
@@ -48,7 +49,8 @@ struct RecoveryPath {
 
     /// The path for a run that is quarantined: its workdir holds work that nobody may drop, or could not be removed.
     init(quarantined run: Run, state: String) {
-        let key = shellQuoted(run.key)
+        // Names of runs need no quoting.
+        let key = "\(run.key)"
         let options = " --state \(shellQuoted(state))"
         let path = shellQuoted(run.path)
         remedy = "Keep the work that is left in the workdir, then clean it up."
@@ -61,6 +63,4 @@ struct RecoveryPath {
             "wtengine cleanup \(key)\(options)",
         ]
     }
-
-    private static func shellQuoted(_ key: RunKey) -> String { "\(key.issue.description) \(key.run.description)" }
 }

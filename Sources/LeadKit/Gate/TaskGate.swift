@@ -45,7 +45,7 @@ public struct TaskGate: Sendable {
     /// - Throws: ``EngineError`` when the registry cannot keep it.
     public func keep(_ update: IssueUpdate, of key: RunKey) async throws(EngineError) {
         try await Engine.catching("keeping a message for \(key.issue)") {
-            try await engine.registry.keep(draft(update, of: key))
+            _ = try await engine.registry.keep(draft(update, of: key))
         }
     }
 

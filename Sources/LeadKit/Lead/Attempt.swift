@@ -94,7 +94,7 @@ struct Attempt: Sendable {
                 return !issue.isGated && !issue.isClosed && issue.state(desk.profile.labels) == .doing ? .ours : .notOurs
             case .gated, .closed, .notApplicable: return .notOurs
             }
-        } catch let error as OutboxError {
+        } catch {
             if error.kind == .missing { return .notOurs }
             logger.warning("the claim could not be written", metadata: ["error": "\(error.message)"])
             // Whether it was is found out by the next call.

@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import Settings
 import WorktreeEngine
 
 /// How an attempt comes to its end.

@@ -1,6 +1,6 @@
 import Logging
 import Synchronization
-import WorktreeEngine
+public import WorktreeEngine
 
 extension Lead {
     /// What a Lead may be told beside its profile.

@@ -145,37 +145,15 @@ public final class Worker: Sendable {
     /// Waits for one line, then becomes the command. When the other end is closed without a line, it ends.
     private static let gateScript = "IFS= read -r line || exit 125; exec /bin/sh -c \"$1\" </dev/null"
 
-    /// See: man 3 posix_spawn
     private static func spawnProcess(
         _ command: String, _ directory: String, _ environment: [String: String], _ output: String, gate: CInt
     ) throws -> pid_t {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, gate, STDIN_FILENO)
-        posix_spawn_file_actions_addopen(
-            &actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600)
-        posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO)
-        posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1)
-        posix_spawn_file_actions_addchdir_np(&actions, directory)
-
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        // What this process ignores or blocks, such as SIGPIPE, is none of the worker's business.
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        sigfillset(&signals)
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        let flags = CInt(POSIX_SPAWN_SETSID) | CInt(POSIX_SPAWN_SETSIGMASK) | CInt(POSIX_SPAWN_SETSIGDEF)
-        posix_spawnattr_setflags(&attributes, Int16(flags))
-
-        let arguments = ["/bin/sh", "-c", gateScript, "/bin/sh", command].map { strdup($0) } + [nil]
-        let variables = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
+        let words: [String] = ["/bin/sh", "-c", gateScript, "/bin/sh", command]
+        let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        let variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for text in arguments + variables { free(text) } }
         var pid: pid_t = 0
-        let failure = posix_spawn(&pid, "/bin/sh", &actions, &attributes, arguments, variables)
+        let failure = linux_spawn_leader(&pid, directory, gate, output, arguments, variables)
         guard failure == 0 else { throw failed("posix_spawn in \(directory)", failure) }
         return pid
     }

@@ -1,6 +1,6 @@
 public import WorktreeEngine
 
-import class Foundation.ProcessInfo
+public import class Foundation.ProcessInfo
 
 extension Worker {
     /// The environment of a worker: where its order is and where its answer goes.

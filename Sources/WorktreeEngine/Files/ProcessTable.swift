@@ -32,7 +32,7 @@ package enum ProcessTable {
         }
     }
 
-    static let host: String = {
+    package static let host: String = {
         var buffer = [CChar](repeating: 0, count: 256)
         guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
         return text(buffer)
