@@ -37,7 +37,7 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         let clone = try await RunFixture(.clone)
         try await age("\(clone.path)/.git", clone)
         let state = try WorkingState.native(
-            WorkingPlace(gitDir: "\(clone.path)/.git", commonDir: "\(clone.path)/.git", workdir: clone.path))
+            WorkingPlace(gitDir: "\(clone.path)/.git", commonDir: "\(clone.path)/.git", workdir: clone.path), nil)
         #expect(state?.extras?.isEmpty == true)
         #expect(try await clone.engine.planCleanup(clone.key).risks.isEmpty)
     }
@@ -49,7 +49,7 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         try await run.sh(state.script)
         let gitDir = try await run.sh("git rev-parse --absolute-git-dir").trimmingCharacters(in: .newlines)
         let place = WorkingPlace(gitDir: gitDir, commonDir: "\(run.repository.path)/.git", workdir: run.path)
-        let extras = try? WorkingState.native(place)?.extras
+        let extras = try? WorkingState.native(place, nil)?.extras
         #expect(extras.map { Set($0.map { String(decoding: $0.path, as: UTF8.self) }) } == state.extras)
         let plan = try await run.engine.planCleanup(run.key)
         let found = Set(plan.risks.map { "\($0.kind.rawValue) \($0.path)" })
@@ -57,7 +57,7 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
 
         if FileManager.default.fileExists(atPath: "\(gitDir)/index") {
             try await run.sh("touch -d 1990-01-01 '\(gitDir)/index'")
-            #expect((try? WorkingState.native(place)?.extras) == nil)
+            #expect((try? WorkingState.native(place, nil)?.extras) == nil)
             let full = try await run.engine.planCleanup(run.key)
             #expect(full.token == plan.token, "\(full.risks) \(full.ignored)")
         }
@@ -81,11 +81,11 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         let gitDir = try await sh("git rev-parse --absolute-git-dir", in: workdir.path)
             .trimmingCharacters(in: .newlines)
         let place = WorkingPlace(gitDir: gitDir, commonDir: "\(repository.path)/.git", workdir: workdir.path)
-        #expect(try WorkingState.native(place)?.extras?.isEmpty == true)
+        #expect(try WorkingState.native(place, nil)?.extras?.isEmpty == true)
         try await sh("echo x >\(String(repeating: "d/", count: 59))g", in: workdir.path)
-        #expect(try WorkingState.native(place)?.extras?.count == 1)
+        #expect(try WorkingState.native(place, nil)?.extras?.count == 1)
         try await sh("touch \(String(repeating: "d/", count: 59))f", in: workdir.path)
-        #expect(try WorkingState.native(place)?.extras == nil)
+        #expect(try WorkingState.native(place, nil)?.extras == nil)
     }
 }
 
