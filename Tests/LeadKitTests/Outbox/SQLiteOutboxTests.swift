@@ -180,9 +180,10 @@ struct SQLiteFixture {
     @Test func `an event that would not be found again is not written`() async throws {
         let fixture = try SQLiteFixture()
         try await fixture.add(1)
-        var update = try SQLiteFixture.update(state: .doing)
-        update.body = "IssueRef: local#1\n\nTrigger: workrun:r"
-        let error = await #expect(throws: OutboxError.self) { [update] in try await fixture.outbox.apply(update) }
+        let update = IssueUpdate(
+            issue: try IssueRef("local#1"), trigger: "workrun:r", state: .doing,
+            body: "IssueRef: local#1\n\nTrigger: workrun:r")
+        let error = await #expect(throws: OutboxError.self) { try await fixture.outbox.apply(update) }
         #expect(error?.kind == .refused)
         #expect(try await fixture.labels(1) == ["role:qa", "state:todo"])
     }
