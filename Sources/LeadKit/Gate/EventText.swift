@@ -51,7 +51,7 @@ struct EventText {
 
     /// A block that its own content cannot end. GitHub takes 65,536 characters of a comment; half of that is left here.
     private static func fenced(_ text: String, _ language: String) -> String {
-        let shown = text.utf8.count > 32_000 ? String(decoding: text.utf8.prefix(32_000), as: UTF8.self) : text
+        let shown = String(String.UnicodeScalarView(text.unicodeScalars.prefix(32_000)))
         let longest = shown.split { $0 != "`" }.map(\.count).max() ?? 0
         let fence = String(repeating: "`", count: max(3, longest + 1))
         let visible = String(

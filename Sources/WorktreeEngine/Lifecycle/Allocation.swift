@@ -7,7 +7,7 @@ extension Engine {
     ///
     /// A number is never given twice, whatever became of its run, and however many processes ask at once.
     /// - Parameter date: its day in UTC stands in the id.
-    /// - Throws: ``EngineError``; ``EngineError/Code/invalidInput`` for a role that makes an id too long.
+    /// - Throws: ``EngineError`` when the registry cannot be written.
     public func allocate(
         _ issue: IssueRef, role: Role, on date: Date = Date()
     ) async throws(EngineError) -> RunID {
