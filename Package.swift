@@ -84,10 +84,20 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        // What the commands have in common: streams, exit codes, options.
+        .target(
+            name: "CommandKit",
+            dependencies: [
+                "Settings", "WorktreeEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "wtengine",
             dependencies: [
-                "Settings", "WorktreeEngine",
+                "CommandKit", "Settings", "WorktreeEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -97,7 +107,7 @@ let package = Package(
         .executableTarget(
             name: "wtengine-lead",
             dependencies: [
-                "LeadKit", "Settings", "WorktreeEngine",
+                "CommandKit", "LeadKit", "Settings", "WorktreeEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

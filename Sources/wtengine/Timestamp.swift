@@ -1,3 +1,4 @@
+import CommandKit
 import Foundation
 import Glibc
 import Settings
@@ -69,4 +70,8 @@ extension Int64 {
         let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
         return remainder < 0 ? quotient - 1 : quotient
     }
+}
+
+extension JSON {
+    static func date(_ value: Date?) -> JSON { .text(value.map { Timestamp.text($0) }) }
 }

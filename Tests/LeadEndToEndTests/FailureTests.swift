@@ -80,7 +80,9 @@ import WorktreeEngine
         #expect(try await project.labels(issue) == ["state:review"])
     }
 
-    @Test("D: a cleanup that fails gates the task after its work is told, and the path keeps the work", arguments: Backend.allCases)
+    @Test(
+        "D: a cleanup that fails gates the task after its work is told, and the path keeps the work",
+        arguments: Backend.allCases)
     func failedCleanup(backend: Backend) async throws {
         let project = try await Project(backend, workdir: "[workdir.policies]\nok = \"immediate\"")
         let issue = try await project.open()

@@ -84,7 +84,8 @@ import WorktreeEngine
             let ends = events.filter { ["finish", "cleanup", "run", "spawn"].contains($0["Action"]) }
             #expect(ends.filter { $0["Action"] == "finish" }.count == 1, "\(issue)")
             let state = try await project.labels(issue)
-            #expect([["state:review"], ["state:blocked"]].contains(state.subtracting(["needs-human"])), "\(issue) \(state)")
+            #expect(
+                [["state:review"], ["state:blocked"]].contains(state.subtracting(["needs-human"])), "\(issue) \(state)")
             let own = runs.filter { $0.key.issue == issue }
             #expect(own.filter { !$0.superseded }.count == 1)
             #expect(own.allSatisfy { !$0.isActive })

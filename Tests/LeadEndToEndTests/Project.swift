@@ -127,7 +127,8 @@ struct Project: Sendable {
             let thread = db.lastInsertedRowID
             for label in labels {
                 try db.execute(
-                    sql: "INSERT INTO outbox_thread_labels (thread_id, label) VALUES (?, ?)", arguments: [thread, label])
+                    sql: "INSERT INTO outbox_thread_labels (thread_id, label) VALUES (?, ?)",
+                    arguments: [thread, label])
             }
             return try IssueRef("local#\(thread)")
         }

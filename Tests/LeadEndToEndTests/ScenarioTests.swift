@@ -6,7 +6,9 @@ import WorktreeEngine
 
 /// What a Lead promises, each for a local SQLite project and for a project on a forge.
 @Suite struct ScenarioTests {
-    @Test("A: four workers on one repository at once edit the same files, and none sees another", arguments: Backend.allCases)
+    @Test(
+        "A: four workers on one repository at once edit the same files, and none sees another",
+        arguments: Backend.allCases)
     func fourAtOnce(backend: Backend) async throws {
         let project = try await Project(backend)
         var issues: [IssueRef] = []
@@ -101,7 +103,9 @@ import WorktreeEngine
 
     @Test("C: a policy decides when a workdir goes, and the audit log knows of each", arguments: Backend.allCases)
     func policies(backend: Backend) async throws {
-        for (policy, isGoneAtOnce, isGoneLater) in [("immediate", true, true), ("0s", false, true), ("keep", false, false)] {
+        for (policy, isGoneAtOnce, isGoneLater) in [
+            ("immediate", true, true), ("0s", false, true), ("keep", false, false),
+        ] {
             let project = try await Project(backend, workdir: "[workdir.policies]\nok = \"\(policy)\"")
             let issue = try await project.open()
             let worker = "echo done > shared.txt; git commit --quiet -am done; result ok"
@@ -115,7 +119,8 @@ import WorktreeEngine
             #expect(FileManager.default.fileExists(atPath: run.path) != isGoneLater, "\(policy)")
             #expect(try await project.labels(issue) == ["state:review"])
             let cleanups = try await project.engine.audit(issue: issue).filter { $0.action.hasPrefix("cleanup.") }
-            #expect(cleanups.map(\.action) == (isGoneLater ? ["cleanup.intent", "cleanup.checked", "cleanup.done"] : []))
+            #expect(
+                cleanups.map(\.action) == (isGoneLater ? ["cleanup.intent", "cleanup.checked", "cleanup.done"] : []))
             for event in cleanups {
                 #expect(event.key == run.key)
                 #expect(event.path == run.path)

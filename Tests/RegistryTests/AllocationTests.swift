@@ -95,7 +95,9 @@ import Testing
             #expect(try await keep(issue, trigger))
         }
         #expect(try await !keep("local#1", "a"))
-        func due(_ date: Date = Date()) async throws -> [Message] { try await registry.dueMessages(outbox: "o", at: date) }
+        func due(_ date: Date = Date()) async throws -> [Message] {
+            try await registry.dueMessages(outbox: "o", at: date)
+        }
         #expect(try await due().map(\.id) == [1, 3])
         let first = try await due()[0]
         try await registry.postponed(first, until: Date() + 60, error: "out of reach")

@@ -55,7 +55,8 @@ extension TaskGate {
                     report.delivered += 1
                 } catch let error as OutboxError {
                     report.problem = error.message
-                    let isGone = error.kind == .missing || error.kind != .unreachable && message.attempts >= Self.patience
+                    let isGone =
+                        error.kind == .missing || error.kind != .unreachable && message.attempts >= Self.patience
                     if isGone {
                         try await giveUp(message, error.message)
                         report.refused += 1
@@ -99,7 +100,8 @@ extension TaskGate {
 
     private func postpone(_ message: Message, _ error: OutboxError, _ now: Date) async throws {
         let pause = max(
-            Double(min(900, 1 << min(message.attempts, 10))), error.retryAfter.map { Double($0.components.seconds) } ?? 0)
+            Double(min(900, 1 << min(message.attempts, 10))),
+            error.retryAfter.map { Double($0.components.seconds) } ?? 0)
         logger.warning(
             "a message has to wait",
             metadata: [

@@ -23,7 +23,10 @@ struct EventText {
     /// The whole text.
     func body(_ key: RunKey, trigger: String) -> String {
         let headers: [(String, String?)] =
-            [("IssueRef", key.issue.description), ("RunId", key.run.description), ("Action", action), ("Status", status)]
+            [
+                ("IssueRef", key.issue.description), ("RunId", key.run.description), ("Action", action),
+                ("Status", status),
+            ]
             + more.map { ($0.name, $0.value) }
             + [("Reason", reason), ("Remedy", remedy), ("Next", next), ("Trigger", trigger)]
         var text = headers.compactMap { name, value in value.map { "\(name): \(Self.line($0))" } }

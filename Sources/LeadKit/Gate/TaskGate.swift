@@ -80,7 +80,8 @@ public struct TaskGate: Sendable {
             action: "cleanup", status: labels.needsHuman, reason: run.reason ?? "the run is quarantined",
             remedy: path.remedy,
             next: state == nil
-                ? "when that is done, take \(labels.needsHuman) off; the state stays as it is" : next(isForPerson: true),
+                ? "when that is done, take \(labels.needsHuman) off; the state stays as it is"
+                : next(isForPerson: true),
             more: [("Workdir", run.path)], commands: path.commands)
         let trigger = Self.trigger(run.key.run)
         return IssueUpdate(

@@ -91,7 +91,8 @@ struct Attempt: Sendable {
                 // Of a lost registry, whose numbers are given again; the next one may be free.
                 guard isResumed else { return .notOurs }
                 let issue = try await desk.outbox.issue(key.issue)
-                return !issue.isGated && !issue.isClosed && issue.state(desk.profile.labels) == .doing ? .ours : .notOurs
+                return !issue.isGated && !issue.isClosed && issue.state(desk.profile.labels) == .doing
+                    ? .ours : .notOurs
             case .gated, .closed, .notApplicable: return .notOurs
             }
         } catch {

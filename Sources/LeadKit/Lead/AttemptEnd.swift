@@ -85,7 +85,8 @@ extension Attempt {
         await remember(nil)
         if run.superseded {
             // Its result is kept in its context pack for a person, and changes nothing.
-            logger.notice("superseded; what it has left changes nothing", metadata: ["by": "\(run.supersededBy ?? "-")"])
+            logger.notice(
+                "superseded; what it has left changes nothing", metadata: ["by": "\(run.supersededBy ?? "-")"])
             return try await settle(nil)
         }
         if run.state == .quarantined, run.endedAt == nil {

@@ -62,7 +62,11 @@ public actor Lead {
         self.once = once
         // A task of its own: a cancellation lets every step come to its end.
         let work = Task { await self.work() }
-        try await withTaskCancellationHandler { await work.value } onCancel: { stop() }.get()
+        try await withTaskCancellationHandler {
+            await work.value
+        } onCancel: {
+            stop()
+        }.get()
     }
 
     /// Takes no more issues, waits for workers for the grace period, leaves those that still run to the next Lead, and

@@ -161,7 +161,8 @@ public final class Worker: Sendable {
     private static func failed(_ call: String, _ number: CInt) -> EngineError {
         EngineError(
             .worker, .blocked,
-            "the worker could not be started: \(call): \(String(cString: strerror(number))). Mend that, then try again.")
+            "the worker could not be started: \(call): \(String(cString: strerror(number))). Mend that, then try again."
+        )
     }
 }
 

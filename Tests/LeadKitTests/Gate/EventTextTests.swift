@@ -16,9 +16,10 @@ import WorktreeEngine
         let body = text.body(key, trigger: "workrun:x")
         #expect(IssueUpdate.trigger(in: body) == "workrun:x")
         let lines = body.split(separator: "\n", omittingEmptySubsequences: true)
-        #expect(lines.map { $0.prefix { $0 != ":" } } == [
-            "IssueRef", "RunId", "Action", "Status", "PR", "Reason", "Next", "Trigger",
-        ])
+        #expect(
+            lines.map { $0.prefix { $0 != ":" } } == [
+                "IssueRef", "RunId", "Action", "Status", "PR", "Reason", "Next", "Trigger",
+            ])
         #expect(lines.allSatisfy { $0.count < 1100 })
         #expect(body.unicodeScalars.allSatisfy { $0 == "\n" || $0.properties.generalCategory != .control })
     }

@@ -124,12 +124,13 @@ import WorktreeEngine
         let environment = Worker.environment(
             for: key, workdir: "/w", pack: pack, state: "/state",
             inheriting: ["GITHUB_TOKEN": "a", "GH_TOKEN": "b", "GITLAB_TOKEN": "c", "GIT_DIR": "/x", "LANG": "C"])
-        #expect(environment == [
-            "LANG": "C", "PWD": "/w", "WTENGINE_ISSUE": "org/repo#1", "WTENGINE_RUN": "2026-02-14-qa-0001",
-            "WTENGINE_WORKDIR": "/w", "WTENGINE_STATE": "/state",
-            "WTENGINE_CONTEXT_PACK": "/state/packs/org+repo+1/2026-02-14-qa-0001",
-            "WTENGINE_WORK_ORDER": "/state/packs/org+repo+1/2026-02-14-qa-0001/work_order.json",
-            "WTENGINE_RESULT": "/state/packs/org+repo+1/2026-02-14-qa-0001/work_result.json",
-        ])
+        #expect(
+            environment == [
+                "LANG": "C", "PWD": "/w", "WTENGINE_ISSUE": "org/repo#1", "WTENGINE_RUN": "2026-02-14-qa-0001",
+                "WTENGINE_WORKDIR": "/w", "WTENGINE_STATE": "/state",
+                "WTENGINE_CONTEXT_PACK": "/state/packs/org+repo+1/2026-02-14-qa-0001",
+                "WTENGINE_WORK_ORDER": "/state/packs/org+repo+1/2026-02-14-qa-0001/work_order.json",
+                "WTENGINE_RESULT": "/state/packs/org+repo+1/2026-02-14-qa-0001/work_result.json",
+            ])
     }
 }

@@ -1,0 +1,70 @@
+package import ArgumentParser
+import Foundation
+import Settings
+package import WorktreeEngine
+
+/// What every command takes.
+package struct GlobalOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "The state directory. (default: $WTENGINE_STATE, or see `wtengine --help`)", valueName: "dir"))
+    package var state: String?
+
+    @Flag(help: "Print one JSON document instead of text; errors too, on stderr.")
+    package var json = false
+
+    package init() {}
+
+    package func validate() throws {
+        if state == "" { throw ValidationError("--state is empty: give a directory, or leave the option out.") }
+    }
+
+    /// Opens the engine as the state directory's config.toml says.
+    package func openEngine() async throws -> Engine { try await Engine.open(try configuration()) }
+
+    /// Reads config.toml.
+    package func configuration() throws -> Configuration {
+        let state = try stateDirectory()
+        var configuration: Configuration
+        do { configuration = try ConfigurationFile.load(state: state) } catch {
+            throw Failure(.configuration, error.description, .needsHuman, status: .needsHuman)
+        }
+        // A command ends before a refill would.
+        configuration.refillsPools = false
+        return configuration
+    }
+
+    /// Prints the answer in the form that was asked for.
+    package func answer(json document: @autoclosure () -> JSON, text: @autoclosure () -> String) throws {
+        try Console.answer(json ? document().description : text())
+    }
+
+    /// The option as the user gave it, to repeat in a command that is suggested.
+    package var repeated: String { state.map { " --state \(shellQuoted($0))" } ?? "" }
+
+    /// An empty variable counts as unset.
+    package func stateDirectory() throws -> String {
+        let environment = ProcessInfo.processInfo.environment.filter { !$0.value.isEmpty }
+        if let given = state ?? environment["WTENGINE_STATE"] { return try absolutePath(given) }
+        // "If an implementation encounters a relative path [...] it should consider the path invalid and ignore it."
+        // See: https://specifications.freedesktop.org/basedir-spec/latest/
+        if let base = environment["XDG_STATE_HOME"], base.hasPrefix("/") { return "\(base)/wtengine" }
+        guard let home = environment["HOME"] else {
+            throw Failure.usage(
+                "there is no state directory: $HOME is not set. Name one with --state or $WTENGINE_STATE.")
+        }
+        return try absolutePath("\(home)/.local/state/wtengine")
+    }
+}
+
+/// A path from the root, with no regard to links.
+package func absolutePath(_ path: String) throws -> String {
+    if path.hasPrefix("/") { return path }
+    let current = FileManager.default.currentDirectoryPath
+    guard current.hasPrefix("/") else {
+        throw Failure(
+            .system,
+            "\(path.debugDescription) cannot be resolved: the current directory is gone. Give an absolute path.")
+    }
+    return "\(current)/\(path)"
+}
