@@ -175,8 +175,13 @@ struct Project: Sendable {
         }.map { Event($0) }
     }
 
-    /// Cuts the outbox off, or reaches it again. A database is locked by another writer for as long.
-    func number(_ issue: IssueRef) -> Int { Int(issue.description.split(separator: "#")[1]) ?? 0 }
+    /// Cuts a forge off: it closes each connection without an answer.
+    func cutOff() { forge?.fail(.drop, times: .max) }
+
+    /// Ends that.
+    func reconnect() { forge?.recover() }
+
+    private func number(_ issue: IssueRef) -> Int { Int(issue.description.split(separator: "#")[1]) ?? 0 }
 
     private func database<T: Sendable>(_ body: @Sendable (Database) throws -> T) async throws -> T {
         // Another writer, as the people and programs beside a Lead are.
