@@ -118,7 +118,7 @@ import WorktreeEngine
             #expect((later.state == .removed) == isGoneLater, "\(policy)")
             #expect(FileManager.default.fileExists(atPath: run.path) != isGoneLater, "\(policy)")
             #expect(try await project.labels(issue) == ["state:review"])
-            let cleanups = try await project.engine.audit(issue: issue).filter { $0.action.hasPrefix("cleanup.") }
+            let cleanups = try await project.engine.audit(issue: issue).filter { "\($0.action)".hasPrefix("cleanup.") }
             #expect(
                 cleanups.map(\.action) == (isGoneLater ? ["cleanup.intent", "cleanup.checked", "cleanup.done"] : []))
             for event in cleanups {
