@@ -80,7 +80,7 @@ public actor Lead {
 
     private func work() async -> Result<Void, EngineError> {
         do throws(EngineError) {
-            let leases = try await lockRoles()
+            let leases = try await desk.lock(roles)
             defer { for lease in leases { lease.release() } }
             for run in try await desk.engine.recover() {
                 desk.logger.notice("recovered", metadata: ["run": "\(run.run)", "action": "\(run.action)"])
@@ -252,12 +252,15 @@ public actor Lead {
     private func sweepIfDue() {
         guard !isSweeping, Date() >= nextSweep else { return }
         isSweeping = true
-        Task.detached { [desk] in
+        Task.detached { [desk, roles] in
             do throws(EngineError) {
                 let report = try await desk.engine.sweep()
                 desk.logger.info(
                     "swept",
                     metadata: ["cleaned": "\(report.cleaned.count)", "quarantined": "\(report.quarantined.count)"])
+                var open: Set<RunKey> = []
+                for role in roles { open.formUnion(try await self.open(role).map(\.key)) }
+                try await desk.removePacks(of: roles, besides: open)
             } catch { desk.logger.error("sweeping failed", metadata: ["error": "\(error)"]) }
             await self.swept()
         }
@@ -269,34 +272,4 @@ public actor Lead {
         changes += 1
         wake.fire(())
     }
-
-    /// Leases are released by the kernel when this process is killed.
-    private func lockRoles() async throws(EngineError) -> [Lease] {
-        var leases: [Lease] = []
-        do throws(EngineError) {
-            for role in roles.sorted(by: { $0.description < $1.description }) {
-                let name = "lead \(role) \(desk.outbox.name)"
-                let state = desk.engine.configuration.state
-                let lease = try await Engine.catching("locking the role \(role)") {
-                    try Lease(ifFree: name, state: state)
-                }
-                guard let lease else {
-                    throw EngineError(
-                        .leadRunning, .blocked,
-                        "another Lead works for the role \(role) of \(desk.outbox.name) with the state directory \(state). "
-                            + "Stop it first, or give each its own roles.")
-                }
-                leases.append(lease)
-            }
-        } catch {
-            for lease in leases { lease.release() }
-            throw error
-        }
-        return leases
-    }
-}
-
-extension Duration {
-    /// As a date counts.
-    fileprivate var seconds: Double { Double(components.seconds) + Double(components.attoseconds) / 1e18 }
 }
