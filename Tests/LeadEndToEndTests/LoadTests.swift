@@ -44,7 +44,7 @@ import WorktreeEngine
             workdir: "[workdir.policies]\nok = \"immediate\"\nfail = \"0s\"", files: [TestFile("work.txt", "base\n")])
         let place = project.scratch.path
         var issues: [IssueRef] = []
-        for number in 1...180 { issues.append(try await project.open("Task \(number)")) }
+        for number in 1...190 { issues.append(try await project.open("Task \(number)")) }
         let worker = """
             export CONFLICTS="\(place)/conflicts"
             echo "$WTENGINE_ISSUE $WTENGINE_RUN $WTENGINE_WORKDIR" >> "\(place)/begun"

@@ -102,7 +102,8 @@ public actor Lead {
                 if let failure { throw failure }
                 if once, running.isEmpty, !isSweeping, changes == before { return .success(try await checkDrained()) }
             } catch {
-                if once || error.disposition == .needsHuman { return .failure(error) }
+                // A token that has run out is mended while the Lead goes on.
+                if once || error.disposition == .needsHuman && error.code != .outbox { return .failure(error) }
                 desk.logger.error("a pass failed; the next one comes", metadata: ["error": "\(error)"])
             }
             await rest(desk.options.interval)
