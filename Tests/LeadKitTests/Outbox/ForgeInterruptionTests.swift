@@ -145,7 +145,7 @@ import Testing
         let fixture = try await ForgeFixture(.github)
         let (number, ref) = fixture.openTodo()
         fixture.forge.interrupt(method: "DELETE") { forge in
-            forge.change(number) { issue in issue.remove(label: "state:todo") }
+            forge.change(number) { _ = $0.remove(label: "state:todo") }
         }
         #expect(try await fixture.outbox.apply(fixture.update(ref)) == .applied)
         #expect(fixture.forge.issue(number).labels == ["state:blocked"])
