@@ -14,7 +14,7 @@ import Testing
 
     private let day = Date(timeIntervalSince1970: 1_771_113_599)  // 2026-02-14T23:59:59Z
 
-    private func allocate(_ registry: Registry, _ issue: String = "local#1", role: String = "qa", _ date: Date? = nil)
+    private func allocate(_ registry: Registry, _ issue: String = "local#1", role: String = "qa", on date: Date? = nil)
         async throws -> String
     {
         try await registry.allocate(IssueRef(issue), role: Role(role), on: date ?? day).description
@@ -24,7 +24,7 @@ import Testing
         #expect(try await allocate(registry) == "2026-02-14-qa-0001")
         #expect(try await allocate(registry, role: "back-end.2") == "2026-02-14-back-end.2-0002")
         #expect(try await allocate(registry, "local#2") == "2026-02-14-qa-0001")
-        #expect(try await allocate(registry, day + 1) == "2026-02-15-qa-0003")
+        #expect(try await allocate(registry, on: day + 1) == "2026-02-15-qa-0003")
     }
 
     @Test func `a number is not given again when its run was rolled back, or chosen by somebody else`() async throws {
