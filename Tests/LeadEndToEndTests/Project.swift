@@ -4,6 +4,7 @@ import GRDB
 import LeadKit
 import Logging
 import TestSupport
+import Testing
 import WorktreeEngine
 
 /// Where a project's issues are.
@@ -183,12 +184,12 @@ struct Project: Sendable {
 
     private func number(_ issue: IssueRef) -> Int { Int(issue.description.split(separator: "#")[1]) ?? 0 }
 
-    private func database<T: Sendable>(_ body: @Sendable (Database) throws -> T) async throws -> T {
+    private func database<T: Sendable>(_ body: @escaping @Sendable (Database) throws -> T) async throws -> T {
         // Another writer, as the people and programs beside a Lead are.
         var configuration = GRDB.Configuration()
         configuration.busyMode = .timeout(10)
         let queue = try DatabaseQueue(path: "\(scratch.path)/project/outbox.sqlite", configuration: configuration)
-        return try queue.write(body)
+        return try await queue.write(body)
     }
 }
 
