@@ -76,7 +76,7 @@ extension EngineError.Code {
 
 extension EngineError {
     /// An outbox that does not answer may answer later; one that says no needs a person.
-    init(_ error: OutboxError) {
+    package init(_ error: OutboxError) {
         let disposition: Disposition =
             switch error.kind {
             case .unreachable, .missing: .blocked
