@@ -1,5 +1,5 @@
 import Settings
-public import WorktreeEngine
+@_exported public import WorktreeEngine
 
 /// What a project's `workflow.toml` says: where its issues are, which roles work on them in which repositories, and how
 /// workdirs are made. A value that has been checked as a whole.

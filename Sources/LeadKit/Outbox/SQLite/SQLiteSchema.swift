@@ -77,7 +77,7 @@ enum SQLiteSchema {
 
     /// Opens a file that exists. Neither the journal mode nor anything else that outlives the connection is changed.
     static func connect(_ path: String, patience: Duration) throws -> DatabaseQueue {
-        var configuration = Configuration()
+        var configuration = GRDB.Configuration()
         configuration.label = "wtengine.outbox"
         let (seconds, attoseconds) = patience.components
         configuration.busyMode = .timeout(Double(seconds) + Double(attoseconds) / 1e18)
