@@ -1,5 +1,6 @@
 import Foundation
 import LeadKit
+import WorktreeEngine
 
 // minimal-lead WORKFLOW STATE COMMAND: takes what waits, one issue after the other, and gives each to COMMAND.
 let arguments = CommandLine.arguments
