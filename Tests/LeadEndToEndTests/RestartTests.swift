@@ -131,19 +131,20 @@ import WorktreeEngine
     @Test("a second Lead for a role is refused, and one for nothing of it is not")
     func twoLeads() async throws {
         let project = try await Project(.sqlite)
-        let first = project.lead("exit 1")
+        let place = project.scratch.path
+        _ = try await project.open()
+        let first = project.lead(worker(place))
         let running = Task { try await first.run() }
+        #expect(try await eventually { !begun(project).isEmpty })
         let second = project.lead("exit 1")
-        #expect(
-            try await eventually {
-                do { try await second.run(once: true) } catch let error as EngineError {
-                    return error.code == EngineError.Code.leadRunning && error.disposition == .blocked
-                }
-                return false
-            })
+        let refusal = await #expect(throws: EngineError.self) { try await second.run(once: true) }
+        #expect(refusal?.code == .leadRunning)
+        #expect(refusal?.disposition == .blocked)
+        try touch("\(place)/go")
         first.stop()
         try await running.value
         try await second.run(once: true)
+        #expect(begun(project).count == 1)
     }
 
     @Test(
