@@ -44,7 +44,7 @@ for group in profile.groups {
                 issue: issue.ref, trigger: trigger, requires: .doing, state: ok ? .review : .blocked,
                 body: "IssueRef: \(issue.ref)\nRunId: \(run)\nAction: finish\nTrigger: \(trigger)\n")
             try await gate.keep(finish, of: key)
-        } catch let error as EngineError {
+        } catch {
             // The task becomes blocked, or is gated for a person, with the way out in the event.
             try await gate.close(key, after: error, during: "spawn", repository: repository)
         }
