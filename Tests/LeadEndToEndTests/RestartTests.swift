@@ -128,7 +128,7 @@ import WorktreeEngine
         }
     }
 
-    @Test("a second Lead for a role is refused, and one for nothing of it is not")
+    @Test("a second Lead for a role is refused as long as the first works")
     func twoLeads() async throws {
         let project = try await Project(.sqlite)
         let place = project.scratch.path
