@@ -1,6 +1,5 @@
 import Foundation
 import LeadKit
-import Synchronization
 import TestSupport
 import Testing
 import WorktreeEngine
@@ -120,11 +119,10 @@ import WorktreeEngine
         let project = try await Project(.sqlite, files: [TestFile("work.txt", "base\n")])
         let place = project.scratch.path
         let repository = project.repository
-        let next = Atomic(0)
         await withTaskGroup(of: Void.self) { group in
-            for _ in 0..<4 {
+            for worker in 0..<4 {
                 group.addTask {
-                    while case let number = next.add(1, ordering: .relaxed).oldValue, number < 200 {
+                    for number in stride(from: worker, to: 200, by: 4) {
                         // Begins where a spawn does: at the base. Whether that works is part of what is counted.
                         _ = try? await run(
                             ["sh", "-c", "git checkout --quiet --force --detach main; " + Self.work], in: repository,
