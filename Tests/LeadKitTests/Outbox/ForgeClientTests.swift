@@ -164,6 +164,15 @@ import Testing
     }
 
     @Test(arguments: FakeForge.Kind.allCases)
+    func `nothing is sent unencrypted to a server that does not speak TLS`(_ kind: FakeForge.Kind) async throws {
+        let plain = try await FakeForge(kind)
+        let fixture = try await ForgeFixture(kind, url: plain.url.replacing("http:", with: "https:"))
+        let error = try #require(await read(fixture))
+        #expect(error.kind == .unreachable)
+        #expect(plain.requests.isEmpty)
+    }
+
+    @Test(arguments: FakeForge.Kind.allCases)
     func `an answer that is something else is damaged`(_ kind: FakeForge.Kind) async throws {
         let fixture = try await ForgeFixture(kind)
         fixture.openTodo()
