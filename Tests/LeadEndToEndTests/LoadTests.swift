@@ -114,15 +114,25 @@ import WorktreeEngine
     }
 
     /// The situation before: all workers in one clone. What they see of one another is counted, for the reduction.
-    @Test("the same load on one shared directory has conflicts")
+    @Test("the same load on one shared directory has conflicts, and one worker alone there has none")
     func sharedDirectory() async throws {
+        let alone = try await conflicts(runs: 10, workers: 1)
+        #expect(alone == [])
+        let lines = try await conflicts(runs: 200, workers: 4)
+        let runs = Set(lines.map { $0.prefix { $0 != ":" } })
+        print("one shared directory: 200 runs, \(runs.count) of them with conflicts, \(lines.count) conflicts")
+        // Four processes that write one file in turns of 20 ms each cannot all miss one another.
+        #expect(!lines.isEmpty)
+    }
+
+    /// What that many runs see of one another in one directory.
+    private func conflicts(runs: Int, workers: Int) async throws -> [String] {
         let project = try await Project(.sqlite, files: [TestFile("work.txt", "base\n")])
-        let place = project.scratch.path
-        let repository = project.repository
+        let (place, repository) = (project.scratch.path, project.repository)
         await withTaskGroup(of: Void.self) { group in
-            for worker in 0..<4 {
+            for worker in 0..<workers {
                 group.addTask {
-                    for number in stride(from: worker, to: 200, by: 4) {
+                    for number in stride(from: worker, to: runs, by: workers) {
                         // Begins where a spawn does: at the base. Whether that works is part of what is counted.
                         _ = try? await run(
                             ["sh", "-c", "git checkout --quiet --force --detach main; " + Self.work], in: repository,
@@ -135,10 +145,7 @@ import WorktreeEngine
                 }
             }
         }
-        let lines = ((try? String(contentsOfFile: "\(place)/conflicts", encoding: .utf8)) ?? "").split(separator: "\n")
-        let runs = Set(lines.map { $0.prefix { $0 != ":" } })
-        print("one shared directory: 200 runs, \(runs.count) of them with conflicts, \(lines.count) conflicts")
-        // Four processes that write one file in turns of 20 ms each cannot all miss one another.
-        #expect(!lines.isEmpty)
+        let text = try? String(contentsOfFile: "\(place)/conflicts", encoding: .utf8)
+        return (text ?? "").split(separator: "\n").map(String.init)
     }
 }

@@ -27,11 +27,7 @@ extension Engine {
                 throw EngineError.include(
                     paths[0], "\(run.repo) is a bare repository, which has no main worktree to copy from")
             }
-            // As git itself sees it: tracked files are not ignored. See: man git-check-ignore
-            let answer = try await self.git.run(
-                in: run.path, ["--literal-pathspecs", "check-ignore", "-z", "--"] + paths)
-            let ignored = Set(answer.output.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
-            if let path = paths.first(where: { !ignored.contains($0) }) {
+            for path in paths where try await !self.isIgnored(path, in: run.path) {
                 throw EngineError.include(
                     path, "git does not ignore it in \(run.path), so it would be taken for work of the run")
             }
@@ -46,6 +42,15 @@ extension Engine {
                 return Included(copied: paths.filter { !missing.contains($0) }, missing: missing)
             }
         }
+    }
+
+    /// As git itself sees it: tracked files are not ignored. See: man git-check-ignore (EXIT STATUS)
+    private func isIgnored(_ path: String, in workdir: String) async throws -> Bool {
+        let answer = try await git.run(in: workdir, ["--literal-pathspecs", "check-ignore", "--quiet", "--", path])
+        guard [0, 1].contains(answer.status) else {
+            throw EngineError.include(path, "git cannot say whether it ignores it: \(answer.message)")
+        }
+        return answer.status == 0
     }
 
     /// Goes down one directory at a time, on both sides, through no link.
