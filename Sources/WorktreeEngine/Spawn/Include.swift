@@ -44,7 +44,8 @@ extension Engine {
         }
     }
 
-    /// As git itself sees it: tracked files are not ignored. With `./` a colon at the beginning is no magic. See: man git-check-ignore (EXIT STATUS)
+    /// As git itself sees it: tracked files are not ignored. After `./` a colon has no special meaning.
+    /// See: man git-check-ignore (EXIT STATUS)
     private func isIgnored(_ path: String, in workdir: String) async throws -> Bool {
         let answer = try await git.run(in: workdir, ["check-ignore", "--quiet", "--", "./\(path)"])
         guard [0, 1].contains(answer.status) else {
