@@ -70,6 +70,47 @@ import WorktreeEngine
         #expect(try String(contentsOfFile: "\(place)/begun", encoding: .utf8) == "begun\n")
     }
 
+    @Test(
+        "killed again and again at any moment, it does nothing twice and leaves nothing out",
+        arguments: Backend.allCases)
+    func killed(backend: Backend) async throws {
+        let project = try await Project(backend, maxConcurrent: 3)
+        let place = project.scratch.path
+        var issues: [IssueRef] = []
+        for number in 1...6 { issues.append(try await project.open("Task \(number)")) }
+        let worker =
+            WorkerScript.prelude + "echo \"$WTENGINE_ISSUE $WTENGINE_RUN\" >> \"\(place)/begun\"; sleep 0.1\n"
+            + "echo done > shared.txt; git commit --quiet -am done; result ok"
+        for _ in 1...12 {
+            let lead = Process()
+            lead.executableURL = URL(fileURLWithPath: product("wtengine"))
+            // A worker that was attached and never begun counts as one that died, so there are attempts enough.
+            lead.arguments = arguments(project, worker: worker, ["--once", "--attempts", "20"])
+            lead.environment = ProcessInfo.processInfo.environment.merging(Project.tokens) { $1 }
+            try lead.run()
+            try await Task.sleep(for: .milliseconds(.random(in: 20...400)))
+            kill(lead.processIdentifier, SIGKILL)
+            await blockingWait(lead)
+        }
+        let answer = try await wtengine(arguments(project, worker: worker, ["--once", "--attempts", "20"]))
+        #expect(answer.status == .exited(0), "\(answer.message)")
+        let begun = try String(contentsOfFile: "\(place)/begun", encoding: .utf8).split(separator: "\n")
+        #expect(Set(begun).count == begun.count)
+        for issue in issues {
+            #expect(try await project.labels(issue) == ["state:review"])
+            let events = try await project.events(issue)
+            let triggers = events.compactMap { $0["Trigger"] }
+            #expect(Set(triggers).count == triggers.count, "\(triggers)")
+            #expect(events.first?["Action"] == "claim")
+            #expect(events.last?["Action"] == "finish")
+            #expect(events.filter { $0["Action"] == "finish" }.count == 1)
+            let runs = try await project.engine.runs(issue: issue)
+            #expect(runs.filter { $0.outcome == .ok }.count == 1)
+            #expect(runs.allSatisfy { !$0.isActive })
+        }
+        #expect(try await project.engine.recover().isEmpty)
+    }
+
     @Test("what is wrong is said with the exit code of its kind")
     func failures() async throws {
         let project = try await Project(.sqlite)

@@ -203,4 +203,28 @@ import WorktreeEngine
         #expect(try await project.events(issue).map { $0["Action"] } == ["claim", "switch", "switch", "finish"])
         #expect(try await project.labels(issue) == ["state:blocked"])
     }
+
+    @Test(
+        "two Leads that know nothing of one another but the outbox never take the same issue",
+        arguments: [Backend.sqlite])
+    func strangers(backend: Backend) async throws {
+        let project = try await Project(backend)
+        let place = project.scratch.path
+        try touch("\(place)/go")
+        var issues: [IssueRef] = []
+        for number in 1...10 { issues.append(try await project.open("Task \(number)")) }
+        var configuration = project.profile.workdir
+        configuration.state = "\(place)/other"
+        let other = try await Engine.open(configuration, logger: Project.logger)
+        let script = "echo \"$WTENGINE_ISSUE\" >> \"\(place)/begun\"; git commit --quiet --allow-empty -m x; result ok"
+        async let first: Void = project.lead(script).run(once: true)
+        async let second: Void = project.lead(script, engine: other).run(once: true)
+        _ = try await (first, second)
+        #expect(Set(begun(project)) == Set(issues.map(\.description)))
+        #expect(begun(project).count == 10)
+        for issue in issues {
+            #expect(try await project.labels(issue) == ["state:review"])
+            #expect(try await project.events(issue).map { $0["Action"] } == ["claim", "finish"])
+        }
+    }
 }

@@ -9,6 +9,12 @@ public struct Included: Sendable, Hashable {
     public let copied: [String]
     /// Not there in the repository's main worktree.
     public let missing: [String]
+
+    /// An answer.
+    public init(copied: [String], missing: [String]) {
+        self.copied = copied
+        self.missing = missing
+    }
 }
 
 extension Engine {
