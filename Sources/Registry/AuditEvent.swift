@@ -69,4 +69,10 @@ extension AuditEvent.Kind {
     public static let quarantined = Self(rawValue: "quarantined")
     /// The run was found on disk when the registry was lost.
     public static let rebuilt = Self(rawValue: "rebuilt")
+    /// An issue has to be told something, which is kept until its outbox has it. The detail is the trigger.
+    public static let messageKept = Self(rawValue: "message.kept")
+    /// The outbox took a kept message. The detail is the trigger and what the outbox did.
+    public static let messageDelivered = Self(rawValue: "message.delivered")
+    /// A kept message was given up. The detail is the trigger and the reason.
+    public static let messageRefused = Self(rawValue: "message.refused")
 }

@@ -69,6 +69,44 @@ enum Schema {
                     CREATE TABLE roots (path TEXT PRIMARY KEY NOT NULL, marker TEXT NOT NULL) STRICT;
                     """)
         }
+        migrator.registerMigration("2") { db in
+            try db.execute(
+                sql: """
+                    -- Every run id that was given out, for ever; `settled = 0` is an attempt that a Lead still carries.
+                    CREATE TABLE allocations (
+                        issue TEXT NOT NULL,
+                        run TEXT NOT NULL,
+                        seq INTEGER NOT NULL,
+                        role TEXT NOT NULL,
+                        at INTEGER NOT NULL,
+                        outbox TEXT,
+                        lead_group TEXT,
+                        number INTEGER NOT NULL,
+                        replaces TEXT,
+                        reason TEXT,
+                        settled INTEGER NOT NULL CHECK (settled IN (0, 1)),
+                        UNIQUE (issue, seq),
+                        UNIQUE (issue, run)
+                    ) STRICT;
+                    CREATE INDEX allocations_open ON allocations (outbox, role) WHERE settled = 0;
+                    -- What issues have to be told. One message for each trigger of an issue, for ever.
+                    CREATE TABLE messages (
+                        id INTEGER PRIMARY KEY AUTOINCREMENT,
+                        outbox TEXT NOT NULL,
+                        issue TEXT NOT NULL,
+                        run TEXT NOT NULL,
+                        trigger TEXT NOT NULL,
+                        content TEXT NOT NULL,
+                        state TEXT NOT NULL CHECK (state IN ('pending','delivered','refused')),
+                        attempts INTEGER NOT NULL,
+                        error TEXT,
+                        kept_at INTEGER NOT NULL,
+                        due_at INTEGER NOT NULL,
+                        UNIQUE (outbox, issue, trigger)
+                    ) STRICT;
+                    CREATE INDEX messages_pending ON messages (outbox, issue, id) WHERE state = 'pending';
+                    """)
+        }
         return migrator
     }
 }

@@ -248,14 +248,20 @@ extension Registry {
     private func record(
         _ db: Database, _ action: AuditEvent.Kind, run: Run?, from: RunState?, to: RunState?, detail: String?
     ) throws {
+        try record(db, action, key: run?.key, path: run?.path, from: from, to: to, detail: detail)
+    }
+
+    func record(
+        _ db: Database, _ action: AuditEvent.Kind, key: RunKey?, path: String?, from: RunState?, to: RunState?, detail: String?
+    ) throws {
         try db.run(
             """
             INSERT INTO audit (at, actor, issue, run, path, action, from_state, to_state, detail)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
-                Date().milliseconds, actor, run?.key.issue.description, run?.key.run.description, run?.path,
-                action.rawValue, from?.rawValue, to?.rawValue, detail,
+                Date().milliseconds, actor, key?.issue.description, key?.run.description, path, action.rawValue,
+                from?.rawValue, to?.rawValue, detail,
             ])
     }
 }

@@ -17,7 +17,7 @@ public final class Engine: Sendable {
     public let configuration: Configuration
     /// The log of what the engine does beside the audit log; never holds file contents.
     public let logger: Logger
-    let registry: Registry
+    package let registry: Registry
     let git: GitProcess
     private let actors = Mutex<[String: RepositoryActor]>([:])
     let unlinking = Mutex<[Task<Bool, Never>]>([])
@@ -159,7 +159,7 @@ public final class Engine: Sendable {
     var checkoutWorkers: Int { configuration.checkoutWorkers ?? min(8, ProcessInfo.processInfo.activeProcessorCount) }
 
     /// The choke point of every public method.
-    static func catching<T: Sendable>(
+    package static func catching<T: Sendable>(
         _ context: String, _ body: () async throws -> T
     ) async throws(EngineError) -> T {
         do { return try await body() } catch { throw .wrap(error, context) }
@@ -184,7 +184,7 @@ public final class Engine: Sendable {
 }
 
 /// Runs blocking work on a dispatch queue, away from the cooperative pool, which has only as many threads as cores.
-func blocking<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+package func blocking<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
     try await withCheckedThrowingContinuation { continuation in
         blockingQueue.async { continuation.resume(with: Result(catching: body)) }
     }

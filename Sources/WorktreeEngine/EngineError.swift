@@ -37,7 +37,7 @@ public struct EngineError: Error, Sendable, CustomStringConvertible {
     /// `code: message`.
     public var description: String { "\(code): \(message)" }
 
-    init(_ code: Code, _ disposition: Disposition, _ message: String, cause: (any Error)? = nil) {
+    package init(_ code: Code, _ disposition: Disposition, _ message: String, cause: (any Error)? = nil) {
         self.code = code
         self.disposition = disposition
         self.message = message
@@ -118,7 +118,7 @@ extension EngineError.Code {
 
 extension EngineError {
     /// The one place where errors of the layers below become the engine's.
-    static func wrap(_ error: any Error, _ context: String) -> EngineError {
+    package static func wrap(_ error: any Error, _ context: String) -> EngineError {
         switch error {
         case let error as EngineError: error
         case is CancellationError:

@@ -1,3 +1,4 @@
+import CommandKit
 import WorktreeEngine
 
 /// A cleanup plan as people and programs read it.

@@ -1,5 +1,7 @@
+import CommandKit
 import Foundation
 import Glibc
+import Settings
 
 /// Instants as text: ISO 8601, always in UTC, so that lines of several machines compare as text.
 enum Timestamp {
@@ -68,4 +70,8 @@ extension Int64 {
         let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
         return remainder < 0 ? quotient - 1 : quotient
     }
+}
+
+extension JSON {
+    static func date(_ value: Date?) -> JSON { .text(value.map { Timestamp.text($0) }) }
 }

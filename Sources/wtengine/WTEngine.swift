@@ -1,5 +1,5 @@
 import ArgumentParser
-import Glibc
+import CommandKit
 
 /// The command line of the engine.
 ///
@@ -44,25 +44,8 @@ struct WTEngine: AsyncParsableCommand {
             CommandGroup(
                 name: "Keeping house",
                 subcommands: [Recover.self, Sweep.self, Prune.self, PoolCommand.self, Lock.self, Unlock.self]),
+            CommandGroup(name: "Scheduling", subcommands: [LeadCommand.self]),
         ])
 
-    /// Replaces the default of the argument parser, which knows neither the exit codes nor `--json`.
-    static func main() async {
-        // With one of them closed, the registry could be opened as number 1 and be written to as the answer.
-        for descriptor: CInt in 0...2 where fcntl(descriptor, F_GETFD) < 0 { _ = open("/dev/null", O_RDWR) }
-        // `wtengine list | head -1` closes the pipe early. A signal could strike in the middle of other work; a write
-        // that fails with EPIPE does not.
-        signal(SIGPIPE, SIG_IGN)
-        do {
-            var command = try await asyncParseAsRoot(nil)
-            try Log.start()
-            if var command = command as? any AsyncParsableCommand {
-                try await command.run()
-            } else {
-                try command.run()
-            }
-        } catch {
-            Glibc.exit(Failure.report(error))
-        }
-    }
+    static func main() async { await runProcess() }
 }

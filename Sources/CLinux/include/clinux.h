@@ -59,6 +59,16 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+/// A descriptor of a process, readable once that has ended. See: man 2 pidfd_open (Linux 5.3)
+static inline int linux_pidfd_open(pid_t process) { return (int)syscall(SYS_pidfd_open, process, 0); }
+
+/// Starts a program as the leader of a session and process group of its own, with the working directory given, `input`
+/// as its standard input, and both outputs appended to a file. It inherits no other descriptor, and neither blocks nor
+/// ignores a signal, whatever this process does. Returns 0, or the number of an error.
+/// See: man 3 posix_spawn, man 3 posix_spawn_file_actions_addclosefrom_np (glibc 2.34)
+int linux_spawn_leader(pid_t *process, const char *directory, int input, const char *output, char *const arguments[],
+                       char *const environment[]);
+
 /// Lowers the priority of the calling thread, for the processor (nice 10) and the disk (the last of best effort).
 /// See: man 2 setpriority (on Linux the nice value belongs to a thread), man 2 ioprio_set
 static inline int linux_lower_priority(void) {

@@ -250,7 +250,7 @@ struct Directory: ~Copyable {
 }
 
 /// The absolute path with every symbolic link resolved; nil when it does not exist. See: man 3 realpath
-func realPath(_ path: String) -> String? {
+package func realPath(_ path: String) -> String? {
     guard let resolved = realpath(path, nil) else { return nil }
     defer { free(resolved) }
     return String(cString: resolved)
@@ -278,7 +278,7 @@ func contents(of path: String) -> [UInt8]? {
 }
 
 /// Whether `path` is `directory` or lies in it. Both absolute and normal.
-func isInside(_ path: String, _ directory: String) -> Bool {
+package func isInside(_ path: String, _ directory: String) -> Bool {
     path == directory || path.hasPrefix(directory.hasSuffix("/") ? directory : directory + "/")
 }
 

@@ -8,7 +8,7 @@ import SystemPackage
 /// A lock on one byte of `<state>/leases`, which the kernel releases when the descriptor is closed, also by a crash.
 /// So a run in state `creating` or `cleaning` whose lease can be had is left over from a crash, and one whose lease
 /// is held is being worked on. See: man 2 fcntl (open file description locks)
-final class Lease: Sendable {
+package final class Lease: Sendable {
     private let descriptor: CInt
     private let offset: Int64
 
@@ -28,7 +28,7 @@ final class Lease: Sendable {
     }
 
     /// Takes the lease of a name; nil when it is held. Names of runs have a `#`, no other name has.
-    init?(ifFree name: String, state: String) throws {
+    package init?(ifFree name: String, state: String) throws {
         offset = Self.offset(name)
         guard let descriptor = try Self.lock(offset, state) else { return nil }
         self.descriptor = descriptor
@@ -50,7 +50,7 @@ final class Lease: Sendable {
     /// Ends the lease; once.
     ///
     /// Closing alone would not: a child that another thread has just forked shares the lock until it calls exec.
-    func release() {
+    package func release() {
         _ = linux_unlock_byte(descriptor, offset)
         close(descriptor)
     }

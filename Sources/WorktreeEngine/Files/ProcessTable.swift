@@ -1,7 +1,7 @@
 import CLinux
 import Dispatch
 import Glibc
-import Registry
+package import Registry
 import Synchronization
 
 import class Foundation.ProcessInfo
@@ -17,7 +17,7 @@ public struct ProcessInside: Hashable, Sendable {
 }
 
 /// What `/proc` says. See: man 5 proc
-enum ProcessTable {
+package enum ProcessTable {
     /// This machine and boot; part of a start time, which counts from boot.
     static let bootID: String =
         (try? Directory("/proc/sys/kernel/random").read("boot_id"))?.map { String($0.prefix { $0 != "\n" }) } ?? "-"
@@ -32,14 +32,14 @@ enum ProcessTable {
         }
     }
 
-    static let host: String = {
+    package static let host: String = {
         var buffer = [CChar](repeating: 0, count: 256)
         guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
         return text(buffer)
     }()
 
     /// A running process; nil when there is none with this pid. A zombie does not run.
-    static func worker(_ pid: Int32) -> WorkerProcess? {
+    package static func worker(_ pid: Int32) -> WorkerProcess? {
         guard pid > 0, let directory = try? Directory("/proc/\(pid)"), let text = (try? directory.read("stat")) ?? nil,
             let afterName = text.lastIndex(of: ")")
         else { return nil }
@@ -50,7 +50,7 @@ enum ProcessTable {
     }
 
     /// Whether the very process runs that was recorded. One on another host cannot be seen, so it counts as alive.
-    static func isAlive(_ worker: WorkerProcess) -> Bool {
+    package static func isAlive(_ worker: WorkerProcess) -> Bool {
         worker.host != host || self.worker(worker.pid) == worker
     }
 

@@ -4,13 +4,13 @@ import SystemPackage
 
 /// Where a repository is, found by reading the same files as git does and without libgit2, which refuses repositories
 /// that only git can serve. `GIT_DIR` and friends in the environment are ignored.
-struct RepositoryLocation: Hashable, Sendable {
+package struct RepositoryLocation: Hashable, Sendable {
     /// The git directory whose HEAD is meant: the common dir, or the admin entry of a linked worktree.
-    let gitDir: String
+    package let gitDir: String
     /// The git directory that all worktrees share; the key of the repository.
     let commonDir: String
     /// The top of the worktree that was named; nil in a bare repository.
-    let workTree: String?
+    package let workTree: String?
 
     /// The repository as people name it: its main worktree, or else its git directory.
     var name: String {
@@ -20,7 +20,7 @@ struct RepositoryLocation: Hashable, Sendable {
 
     /// Finds the repository that a path lies in. See: man gitrepository-layout, git `setup.c`
     /// - Throws: ``EngineError`` when there is none.
-    static func find(_ path: String) throws -> RepositoryLocation {
+    package static func find(_ path: String) throws -> RepositoryLocation {
         guard !path.isEmpty, let start = realPath(path) else {
             throw EngineError(
                 .noRepository, .blocked,

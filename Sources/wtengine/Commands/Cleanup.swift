@@ -1,4 +1,5 @@
 import ArgumentParser
+import CommandKit
 import WorktreeEngine
 
 struct Cleanup: AsyncParsableCommand {
@@ -100,7 +101,7 @@ struct Cleanup: AsyncParsableCommand {
 
     private func changed(_ message: String, _ plan: CleanupPlan) -> Failure {
         var failure = Failure(.planChanged, message)
-        failure.plan = report(plan)
+        failure.plan = (report(plan).text, report(plan).json)
         return failure
     }
 }

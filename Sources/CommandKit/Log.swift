@@ -2,10 +2,10 @@ import Foundation
 import Logging
 
 /// The log on stderr.
-enum Log {
+package enum Log {
     /// Sends every logger of the process to stderr, from `$WTENGINE_LOG` (default `warning`) up.
     /// - Throws: ``Failure`` when the variable names no level.
-    static func start() throws {
+    package static func start() throws {
         let name = ProcessInfo.processInfo.environment["WTENGINE_LOG"] ?? ""
         guard let level = name.isEmpty ? .warning : Logger.Level(rawValue: name) else {
             let levels = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")

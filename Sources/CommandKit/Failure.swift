@@ -1,8 +1,8 @@
-import ArgumentParser
-import WorktreeEngine
+package import ArgumentParser
+package import WorktreeEngine
 
 /// What the process exits with.
-enum ExitStatus: Int32 {
+package enum ExitStatus: Int32 {
     case failed = 1
     case stale = 2
     case blocked = 3
@@ -11,7 +11,7 @@ enum ExitStatus: Int32 {
     case refused = 5
     case usage = 64
 
-    init(_ error: EngineError) {
+    package init(_ error: EngineError) {
         self =
             switch (error.code, error.disposition) {
             case (.stale, _): .stale
@@ -24,19 +24,19 @@ enum ExitStatus: Int32 {
     }
 
     /// Ends the command with this status; what there was to say has been said.
-    var code: ExitCode { ExitCode(rawValue) }
+    package var code: ExitCode { ExitCode(rawValue) }
 }
 
 /// A failure that the command line finds itself, in the form of ``EngineError``.
-struct Failure: Error, CustomStringConvertible {
-    let code: EngineError.Code
-    let message: String
-    let disposition: EngineError.Disposition
-    let status: ExitStatus
+package struct Failure: Error, CustomStringConvertible {
+    package let code: EngineError.Code
+    package let message: String
+    package let disposition: EngineError.Disposition
+    package let status: ExitStatus
     /// The plan as it is now, for a cleanup that was refused because things changed.
-    var plan: PlanReport?
+    package var plan: (text: String, json: JSON)?
 
-    init(
+    package init(
         _ code: EngineError.Code, _ message: String, _ disposition: EngineError.Disposition = .retry,
         status: ExitStatus = .failed
     ) {
@@ -46,15 +46,15 @@ struct Failure: Error, CustomStringConvertible {
         self.status = status
     }
 
-    init(_ error: EngineError) {
+    package init(_ error: EngineError) {
         self.init(error.code, error.message, error.disposition, status: ExitStatus(error))
     }
 
     /// Wrong usage, found after the arguments were parsed.
-    static func usage(_ message: String) -> Failure { Failure(.usage, message, status: .usage) }
+    package static func usage(_ message: String) -> Failure { Failure(.usage, message, status: .usage) }
 
     /// What the argument parser shows when a value could not be read.
-    var description: String { message }
+    package var description: String { message }
 
     private var json: JSON {
         let error: JSON = [
@@ -70,14 +70,15 @@ struct Failure: Error, CustomStringConvertible {
     }
 
     /// Says on stderr why a command failed.
+    /// - Parameter root: the command line that was parsed.
     /// - Returns: what the process exits with.
-    static func report(_ error: any Error) -> Int32 {
+    package static func report(_ error: any Error, from root: any ParsableCommand.Type) -> Int32 {
         switch error {
         case let error as ExitCode: return error.rawValue
         case let error as Failure: return error.reported
         case let error as EngineError: return Failure(error).reported
         case let error as InvalidName: return Failure(.invalidInput, error.description, status: .usage).reported
-        default: return reportParsing(error)
+        default: return reportParsing(error, root)
         }
     }
 
@@ -87,10 +88,10 @@ struct Failure: Error, CustomStringConvertible {
     }
 
     /// Errors of the argument parser, and its answers to `--help`, `--version` and the like, which it throws as well.
-    private static func reportParsing(_ error: any Error) -> Int32 {
-        if WTEngine.exitCode(for: error).isSuccess { WTEngine.exit(withError: error) }
-        if wantsJSON { return usage(WTEngine.message(for: error)).reported }
-        let text = WTEngine.fullMessage(for: error)
+    private static func reportParsing(_ error: any Error, _ root: any ParsableCommand.Type) -> Int32 {
+        if root.exitCode(for: error).isSuccess { root.exit(withError: error) }
+        if wantsJSON { return usage(root.message(for: error)).reported }
+        let text = root.fullMessage(for: error)
         return usage(String(text.trimmingPrefix("Error: "))).reported
     }
 
@@ -101,5 +102,5 @@ struct Failure: Error, CustomStringConvertible {
 
 extension EngineError.Code {
     /// The arguments are not those of a command.
-    static let usage = Self(rawValue: "WT-USAGE")
+    package static let usage = Self(rawValue: "WT-USAGE")
 }

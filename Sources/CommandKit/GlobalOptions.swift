@@ -1,42 +1,49 @@
-import ArgumentParser
+package import ArgumentParser
 import Foundation
-import WorktreeEngine
+import Settings
+package import WorktreeEngine
 
 /// What every command takes.
-struct GlobalOptions: ParsableArguments {
+package struct GlobalOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "The state directory. (default: $WTENGINE_STATE, or see `wtengine --help`)", valueName: "dir"))
-    var state: String?
+    package var state: String?
 
     @Flag(help: "Print one JSON document instead of text; errors too, on stderr.")
-    var json = false
+    package var json = false
 
-    func validate() throws {
+    package init() {}
+
+    package func validate() throws {
         if state == "" { throw ValidationError("--state is empty: give a directory, or leave the option out.") }
     }
 
     /// Opens the engine as the state directory's config.toml says.
-    func openEngine() async throws -> Engine { try await Engine.open(try configuration()) }
+    package func openEngine() async throws -> Engine { try await Engine.open(try configuration()) }
 
     /// Reads config.toml.
-    func configuration() throws -> Configuration {
-        var configuration = try ConfigurationFile.load(state: try stateDirectory())
+    package func configuration() throws -> Configuration {
+        let state = try stateDirectory()
+        var configuration: Configuration
+        do { configuration = try ConfigurationFile.load(state: state) } catch {
+            throw Failure(.configuration, error.description, .needsHuman, status: .needsHuman)
+        }
         // A command ends before a refill would.
         configuration.refillsPools = false
         return configuration
     }
 
     /// Prints the answer in the form that was asked for.
-    func answer(json document: @autoclosure () -> JSON, text: @autoclosure () -> String) throws {
+    package func answer(json document: @autoclosure () -> JSON, text: @autoclosure () -> String) throws {
         try Console.answer(json ? document().description : text())
     }
 
     /// The option as the user gave it, to repeat in a command that is suggested.
-    var repeated: String { state.map { " --state \(shellQuoted($0))" } ?? "" }
+    package var repeated: String { state.map { " --state \(shellQuoted($0))" } ?? "" }
 
     /// An empty variable counts as unset.
-    private func stateDirectory() throws -> String {
+    package func stateDirectory() throws -> String {
         let environment = ProcessInfo.processInfo.environment.filter { !$0.value.isEmpty }
         if let given = state ?? environment["WTENGINE_STATE"] { return try absolutePath(given) }
         // "If an implementation encounters a relative path [...] it should consider the path invalid and ignore it."
@@ -51,7 +58,7 @@ struct GlobalOptions: ParsableArguments {
 }
 
 /// A path from the root, with no regard to links.
-func absolutePath(_ path: String) throws -> String {
+package func absolutePath(_ path: String) throws -> String {
     if path.hasPrefix("/") { return path }
     let current = FileManager.default.currentDirectoryPath
     guard current.hasPrefix("/") else {
@@ -60,25 +67,4 @@ func absolutePath(_ path: String) throws -> String {
             "\(path.debugDescription) cannot be resolved: the current directory is gone. Give an absolute path.")
     }
     return "\(current)/\(path)"
-}
-
-/// Text as one word of a POSIX shell.
-func shellQuoted(_ text: String) -> String {
-    let isPlain =
-        !text.isEmpty
-        && text.utf8.allSatisfy { byte in
-            byte.isASCIIAlphanumeric || "/._-+=:,@%".utf8.contains(byte)
-        }
-    return isPlain ? text : "'\(text.replacing("'", with: "'\\''"))'"
-}
-
-extension UInt8 {
-    fileprivate var isASCIIAlphanumeric: Bool {
-        switch self {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"):
-            true
-        default: false
-        }
-    }
 }

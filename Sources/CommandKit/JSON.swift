@@ -1,29 +1,28 @@
-import Foundation
-
 /// A JSON document to print, rendered as it is built. Keys keep their order and absent values are written as null,
 /// neither of which `JSONEncoder` does.
-struct JSON: ExpressibleByDictionaryLiteral, CustomStringConvertible {
+package struct JSON: ExpressibleByDictionaryLiteral, CustomStringConvertible {
     /// The document on one line.
-    let description: String
+    package let description: String
 
     private init(rendered: String) { description = rendered }
 
-    init(dictionaryLiteral elements: (String, JSON)...) {
+    package init(dictionaryLiteral elements: (String, JSON)...) {
         description = "{\(elements.map { "\(Self.quoted($0.0)):\($0.1)" }.joined(separator: ","))}"
     }
 
-    static let null = JSON(rendered: "null")
-    static func bool(_ value: Bool) -> JSON { JSON(rendered: "\(value)") }
-    static func number(_ value: (some BinaryInteger)?) -> JSON { value.map { JSON(rendered: "\($0)") } ?? .null }
-    static func text(_ value: String?) -> JSON { value.map { JSON(rendered: quoted($0)) } ?? .null }
-    static func date(_ value: Date?) -> JSON { .text(value.map { Timestamp.text($0) }) }
+    package static let null = JSON(rendered: "null")
+    package static func bool(_ value: Bool) -> JSON { JSON(rendered: "\(value)") }
+    package static func number(_ value: (some BinaryInteger)?) -> JSON {
+        value.map { JSON(rendered: "\($0)") } ?? .null
+    }
+    package static func text(_ value: String?) -> JSON { value.map { JSON(rendered: quoted($0)) } ?? .null }
 
-    static func array(_ values: [JSON]) -> JSON {
+    package static func array(_ values: [JSON]) -> JSON {
         JSON(rendered: "[\(values.map(\.description).joined(separator: ","))]")
     }
 
     /// One object with the keys of two, neither of them empty.
-    func adding(_ other: JSON) -> JSON {
+    package func adding(_ other: JSON) -> JSON {
         JSON(rendered: "\(description.dropLast()),\(other.description.dropFirst())")
     }
 

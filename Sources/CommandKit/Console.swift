@@ -2,16 +2,16 @@ import Glibc
 import WorktreeEngine
 
 /// The three standard streams: the answer to stdout, everything else to stderr.
-enum Console {
+package enum Console {
     /// A person sits at both ends.
-    static var isInteractive: Bool { isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 }
+    package static var isInteractive: Bool { isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 }
 
     /// A person reads the answer.
-    static var isRead: Bool { isatty(STDOUT_FILENO) == 1 }
+    package static var isRead: Bool { isatty(STDOUT_FILENO) == 1 }
 
     /// Writes the answer and a line end. A reader that has gone away wanted no more; any other failure is reported,
     /// since an answer that got lost on a full disk is none.
-    static func answer(_ text: String) throws {
+    package static func answer(_ text: String) throws {
         guard let errno = write(text + "\n", to: STDOUT_FILENO), errno != EPIPE else { return }
         throw Failure(
             .system,
@@ -19,12 +19,12 @@ enum Console {
     }
 
     /// Writes a line to stderr. There is nobody to tell when that fails.
-    static func tell(_ text: String) {
+    package static func tell(_ text: String) {
         _ = write(text + "\n", to: STDERR_FILENO)
     }
 
     /// Asks a person on the terminal; nil at the end of the input.
-    static func ask(_ question: String) -> String? {
+    package static func ask(_ question: String) -> String? {
         _ = write(question, to: STDERR_FILENO)
         return readLine()
     }

@@ -1,0 +1,174 @@
+import Foundation
+import Logging
+import WorktreeEngine
+
+/// One attempt at an issue: claim, workdir, worker, result, and the message that says how it ended.
+///
+/// Each step looks at what is there before it does anything, and the registry remembers the attempt from before its first
+/// step to after its last. So a Lead that was killed goes on by the same way from wherever it was.
+struct Attempt: Sendable {
+    /// Where it has come to.
+    enum End: Sendable {
+        /// It is over; the issue has been told, or will be by the kept message.
+        case over
+        /// The issue was not to be had.
+        case declined
+        /// It goes on in a later pass: the outbox is out of reach, or the worker was left to the next Lead.
+        case later
+        /// Another attempt takes its place.
+        case replaced(by: Allocation)
+    }
+
+    let allocation: Allocation
+    let group: Group
+    /// Begun by an earlier call.
+    let isResumed: Bool
+    let desk: Desk
+
+    var key: RunKey { allocation.key }
+    var engine: Engine { desk.engine }
+    var repository: String { desk.profile.repository(of: allocation.role) }
+    var logger: Logger {
+        var logger = desk.logger
+        logger[metadataKey: "run"] = "\(key)"
+        return logger
+    }
+
+    /// Goes the whole way, or the rest of it.
+    /// - Throws: ``EngineError`` when the registry cannot be read or written. Any other failure of the engine ends the
+    ///   attempt through the task gate.
+    func carry() async throws(EngineError) -> End {
+        let known = try await knownRun()
+        if let known, !known.isActive { return try await conclude(known) }
+        do {
+            if known?.state != .attached {
+                switch try await claim() {
+                case .ours: break
+                case .notOurs: return try await withdraw(known)
+                case .unknown: return .later
+                }
+            }
+            let run = if let known, known.state != .creating { known } else { try await spawn() }
+            let pack = ContextPack(run: key, in: desk.packs)
+            guard let worker = try await worker(of: run, pack) else { return try await judge(run, pack, nil) }
+            desk.workers.add(worker, of: key)
+            defer { desk.workers.remove(key) }
+            let left = group.timeout - Duration.seconds(Date().timeIntervalSince(run.createdAt))
+            let ending = await worker.end(within: left, grace: desk.options.grace)
+            if ending == .left { return .later }
+            return try await judge(run, pack, ending)
+        } catch let error as OutboxError {
+            logger.warning("the outbox failed; the attempt goes on later", metadata: ["error": "\(error.message)"])
+            return .later
+        } catch {
+            return try await fail(.wrap(error, "attempt \(key)"))
+        }
+    }
+
+    // MARK: Claim
+
+    private enum Claim { case ours, notOurs, unknown }
+
+    /// Makes the issue `doing` in the name of this run, if it still waits.
+    private func claim() async throws -> Claim {
+        let trigger = "workrun:\(key.run)/claim"
+        let text: EventText =
+            if let replaced = allocation.replaces {
+                EventText(
+                    action: "switch", status: TaskState.doing.rawValue, reason: allocation.reason,
+                    next: "a new worker in a new workdir; what run \(replaced) still reports is refused",
+                    more: [("Replaces", replaced.description)])
+            } else {
+                EventText(action: "claim", status: TaskState.doing.rawValue, next: "a worker in a workdir of its own")
+            }
+        let update = IssueUpdate(
+            issue: key.issue, trigger: trigger, requires: allocation.replaces == nil ? .todo : .doing, state: .doing,
+            body: text.body(key, trigger: trigger))
+        do {
+            switch try await desk.outbox.apply(update) {
+            case .applied: return .ours
+            case .alreadyApplied:
+                // Of a lost registry, whose numbers are given again; the next one may be free.
+                guard isResumed else { return .notOurs }
+                let issue = try await desk.outbox.issue(key.issue)
+                return !issue.isGated && !issue.isClosed && issue.state(desk.profile.labels) == .doing
+                    ? .ours : .notOurs
+            case .gated, .closed, .notApplicable: return .notOurs
+            }
+        } catch {
+            if error.kind == .missing { return .notOurs }
+            logger.warning("the claim could not be written", metadata: ["error": "\(error.message)"])
+            // Whether it was is found out by the next call.
+            return .unknown
+        }
+    }
+
+    /// Ends an attempt whose issue somebody else has taken, closed or gated. No worker of it has run.
+    private func withdraw(_ run: Run?) async throws(EngineError) -> End {
+        logger.info("the issue is not to be had any more")
+        if let run { try await end(run.key, .blocked) }
+        try await endReplaced()
+        try await settle(nil)
+        return .declined
+    }
+
+    // MARK: Workdir
+
+    /// Makes the workdir. An error that says "try again" is believed twice.
+    private func spawn() async throws -> Run {
+        let request = SpawnRequest(
+            issue: key.issue.description, run: key.run.description, role: allocation.role.description,
+            repository: repository, switching: allocation.replaces != nil)
+        var retries = 2
+        while true {
+            do {
+                let workdir = try await engine.spawn(request)
+                return try await engine.run(workdir.run)
+            } catch {
+                guard error.disposition == .retry, error.code != .invalidInput, retries > 0 else { throw error }
+                retries -= 1
+                logger.notice("trying to spawn again", metadata: ["error": "\(error)"])
+                try await Task.sleep(for: .milliseconds(200))
+            }
+        }
+    }
+
+    // MARK: Worker
+
+    /// The worker of the run: the one that is bound to it, or a new one that is bound to it before it begins. nil when
+    /// the one that was bound is gone.
+    private func worker(of run: Run, _ pack: ContextPack) async throws -> Worker? {
+        if run.state == .attached, let process = run.worker { return try Worker.adopt(process) }
+        let included = try await engine.include(desk.profile.include, in: key)
+        if !included.missing.isEmpty {
+            logger.notice("not there to be copied", metadata: ["files": "\(included.missing)"])
+        }
+        let issue = try await desk.outbox.issue(key.issue)
+        let order = WorkOrder(issue: key.issue, run: key.run, role: allocation.role, repoDir: run.path)
+        let packs = desk.packs
+        _ = try await blocking {
+            try ContextPack.write(order: order, spec: "# \(issue.title)\n\n\(issue.body)\n", in: packs)
+        }
+        let worker = try await Worker.start(
+            desk.command, in: run.path,
+            environment: Worker.environment(for: key, workdir: run.path, pack: pack, state: engine.configuration.state),
+            output: "\(pack.directory)/worker.log")
+        try await engine.attach(key, process: worker.process.pid)
+        await remember(key.run.description)
+        worker.begin()
+        logger.info("a worker has begun", metadata: ["pid": "\(worker.process.pid)", "workdir": "\(run.path)"])
+        return worker
+    }
+
+    /// Mirrors the active run for whoever reads the outbox. The registry decides.
+    func remember(_ run: String?) async {
+        let name = "active_run:\(allocation.role):\(key.issue)"
+        do { try await desk.outbox.setValue(run, for: name) } catch {
+            logger.warning("the active run could not be mirrored", metadata: ["error": "\(error.message)"])
+        }
+    }
+
+    func knownRun() async throws(EngineError) -> Run? {
+        try await Engine.catching("reading \(key)") { try await engine.registry.run(key) }
+    }
+}
