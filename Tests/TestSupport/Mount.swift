@@ -5,9 +5,6 @@ public final class Mount: Sendable {
     /// Mounting needs root, and a container that may not mount has no loop device either.
     public static var isPossible: Bool { geteuid() == 0 && access("/dev/loop-control", F_OK) == 0 }
 
-    /// Why a test that wants one is skipped.
-    public static let need = "needs root and the right to mount"
-
     /// Where it is mounted.
     public let path: String
     private let scratch: Scratch

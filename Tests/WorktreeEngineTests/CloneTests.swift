@@ -68,7 +68,7 @@ import WorktreeEngine
         try await expectLifecycle(workdir, engine, repository: repository.path)
     }
 
-    @Test(.enabled(if: Mount.isPossible, Comment(rawValue: Mount.need)))
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
     func `a repository that cannot be written is cloned, as doctor says`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()

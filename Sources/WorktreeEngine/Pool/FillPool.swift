@@ -83,8 +83,9 @@ extension Engine {
         }
     }
 
-    /// Empties the pools of a repository, or all, and forgets them.
-    /// - Parameter repository: a path in the repository; nil for every pool.
+    /// Empties the pools of a repository, or all, and forgets them. Snapshot templates go as well: they are read-only, so
+    /// that nobody else can remove them by ordinary means.
+    /// - Parameter repository: a path in the repository; nil for every pool and template.
     /// - Returns: how many slots were thrown away.
     /// - Throws: ``EngineError/Code/inProgress`` when another process is filling one.
     @discardableResult
@@ -99,6 +100,10 @@ extension Engine {
                     let lease = try self.poolLease(pool)
                     defer { lease.release() }
                     count += try await self.empty(pool, root)
+                }
+                let store = TemplateStore(root: root, state: self.configuration.state)
+                for name in try await blocking({ try store.removeAll(of: commonDir) }) {
+                    self.startUnlinking(name, root)
                 }
             }
             return count
