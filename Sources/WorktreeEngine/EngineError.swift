@@ -215,7 +215,9 @@ extension EngineError {
                 cause: error)
         case .full(let path):
             EngineError(
-                .disk, .blocked, "no space is left for the registry \(path). Free space, then try again.", cause: error)
+                .disk, .blocked,
+                "no space is left for the registry \(path). Free some by other means, since every command of wtengine needs "
+                    + "a little, then try again.", cause: error)
         case .database(let path, let detail):
             EngineError(
                 .registry, .needsHuman, "the registry \(path) failed: \(detail). `wtengine doctor` tells more.",
