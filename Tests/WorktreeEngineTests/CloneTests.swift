@@ -84,4 +84,35 @@ import WorktreeEngine
         let report = try await engine.cleanup(engine.planCleanup(workdir.run))
         #expect(report.run.state == .removed)
     }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a repository that cannot be written has no other materializer and no pool, and nothing is recorded`()
+        async throws
+    {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        for materializer in [Materializer.checkout, .pool, .snapshot, .git] {
+            try await expectRefused(
+                request(mount.path, materializer: materializer), engine, code: .unsupported,
+                mentions: "cannot be written", repository: repository.path)
+        }
+        #expect(try await code { try await engine.fillPool(repository: mount.path, size: 1) } == .unsupported)
+        #expect(try await engine.poolStatus() == [])
+        #expect(try await engine.sweep().poolsLeft.isEmpty)
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a clone that fails is rolled back where the repository cannot be written`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        try await sh(
+            "mkdir .git/wtengine; rm -f .git/objects/$(git rev-parse HEAD:sub/data.dat | sed 's,^..,&/,')",
+            in: repository.path)
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        try await expectRefused(
+            request(mount.path), engine, code: .git, mentions: "sub/data.dat", repository: repository.path)
+    }
 }

@@ -123,7 +123,13 @@ extension Engine {
         let known = try await git.run(in: stage, ["cat-file", "-e", "\(run.base)^{commit}"])
         if known.status != 0 { try await git.require(in: stage, ["fetch", "--quiet", "origin", run.base]) }
         let head = run.branch.map { ["--no-track", "-b", $0] } ?? ["--detach"]
-        try await git.require(in: stage, ["checkout", "--quiet"] + head + [run.base, "--"])
+        let checkout = try await git.require(in: stage, ["checkout", "--quiet"] + head + [run.base, "--"])
+        // It leaves out what it cannot read, says so, and succeeds.
+        let missing = try await git.require(in: stage, ["ls-files", "--deleted"]).text
+        guard missing.isEmpty else {
+            throw EngineError(
+                .git, .needsHuman, "`git checkout` in a clone of \(run.repo) left files out: \(checkout.message)")
+        }
         try await blocking {
             let gitDir = try root.openPrivate("stage").open(run.adminID).open(".git")
             try gitDir.create(RunRecord.fileName, try RunRecord(run).json, sync: true)
