@@ -20,14 +20,29 @@ public struct GitError: Error, Hashable, Sendable, CustomStringConvertible {
     public var exists: Bool { code == GIT_EEXISTS.rawValue }
     /// Another process holds a `.lock` file.
     public var isLocked: Bool { code == GIT_ELOCKED.rawValue }
-    /// The directory belongs to another user and is not listed in `safe.directory`.
-    public var isForeignOwner: Bool { code == GIT_EOWNER.rawValue }
+    /// What has to be listed in `safe.directory` before a repository of another user is opened; nil for other failures.
+    public let safeDirectory: String?
 
-    init(code: Int32, category: Int32 = 0, message: String, function: String) {
+    init(code: Int32, category: Int32 = 0, message: String, function: String, safeDirectory: String? = nil) {
         self.code = code
         self.category = category
         self.message = message
         self.function = function
+        self.safeDirectory = safeDirectory
+    }
+
+    /// The failure of opening a git directory, in words of our own when its owner is not trusted.
+    func ofOpening(_ gitDirectory: String) -> GitError {
+        // libgit2 1.5 asks for the list and, where there is none, returns that instead of GIT_EOWNER.
+        let hasNoList =
+            isNotFound && category == Int32(GIT_ERROR_CONFIG.rawValue) && message.contains("'safe.directory'")
+        guard hasNoList || code == GIT_EOWNER.rawValue else { return self }
+        // The list has the tops of worktrees, and the directories of bare repositories. See: man git-config
+        let top = gitDirectory.hasSuffix("/.git") ? String(gitDirectory.dropLast("/.git".count)) : gitDirectory
+        return GitError(
+            code: GIT_EOWNER.rawValue, category: category,
+            message: "\(top) belongs to another user and is not listed in safe.directory", function: function,
+            safeDirectory: top)
     }
 }
 

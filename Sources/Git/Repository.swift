@@ -11,7 +11,7 @@ public struct Repository: ~Copyable {
     /// Opens a git directory: a common dir, or the admin entry of a linked worktree.
     ///
     /// Like every use of libgit2 here it ignores `GIT_DIR` and friends in the environment.
-    /// - Throws: ``GitError``; ``GitError/isForeignOwner`` when the owner is not trusted.
+    /// - Throws: ``GitError``; ``GitError/safeDirectory`` is set when the owner is not trusted.
     public init(gitDirectory path: String) throws(GitError) {
         Libgit2.start
         var pointer: OpaquePointer?
@@ -21,7 +21,7 @@ public struct Repository: ~Copyable {
             let flags = GIT_REPOSITORY_OPEN_NO_SEARCH.rawValue | GIT_REPOSITORY_OPEN_BARE.rawValue
             opened = git_repository_open_ext(&pointer, path, flags, nil)
         }
-        try check(opened, "git_repository_open")
+        do throws(GitError) { try check(opened, "git_repository_open") } catch { throw error.ofOpening(path) }
         var odb: OpaquePointer?
         let code = git_repository_odb(&odb, pointer)
         guard code == 0, let handle = pointer, let database = odb else {

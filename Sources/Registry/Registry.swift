@@ -151,6 +151,12 @@ public final class Registry: Sendable {
         do { return try body() } catch { throw map(error, path) }
     }
 
+    /// Whether there is room for the least that opening writes, the 32 KiB of `-shm`. See: man 3 statvfs
+    private static func hasRoom(_ path: String) -> Bool {
+        var value = statvfs()
+        return statvfs(path, &value) != 0 || UInt(value.f_bavail) * UInt(value.f_frsize) >= 1 << 16
+    }
+
     static func map(_ error: any Error, _ path: String) -> RegistryError {
         if let error = error as? RegistryError { return error }
         if let error = error as? InvalidName { return .corrupt(path: path, detail: error.description) }
@@ -161,6 +167,8 @@ public final class Registry: Sendable {
         case .SQLITE_READONLY, .SQLITE_CANTOPEN, .SQLITE_PERM: .readOnly(path: path)
         case .SQLITE_BUSY, .SQLITE_LOCKED: .busy(path: path)
         case .SQLITE_FULL: .full(path: path)
+        // Opening makes `-wal` and `-shm`; where these find no room, SQLite calls it an I/O error.
+        case .SQLITE_IOERR where !hasRoom(path): .full(path: path)
         default: .database(path: path, detail: "\(error)")
         }
     }

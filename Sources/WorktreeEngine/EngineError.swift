@@ -154,11 +154,13 @@ extension EngineError {
                 "\(context): \(error.message). Another git process holds the lock; when none runs, remove the .lock file "
                     + "that the message names, then try again.", cause: error)
         }
-        if error.isForeignOwner {
+        if let directory = error.safeDirectory {
+            let add = "git config --global --add safe.directory"
             return EngineError(
                 .foreignOwner, .needsHuman,
-                "\(context): \(error.message). If you trust it: git config --global --add safe.directory <path>",
-                cause: error)
+                "\(context): \(error.message). If you trust it: `\(add) \(shellQuoted(directory))`; for a clone, which it gets "
+                    + "when it cannot be written, also `\(add) \(shellQuoted(directory + "/.git"))`. `*` in that list counts "
+                    + "for git, but not for libgit2 1.5.", cause: error)
         }
         return EngineError(
             .git, .needsHuman, "\(context): \(error). `git fsck` in the repository tells more.", cause: error)
@@ -222,7 +224,9 @@ extension EngineError {
                 cause: error)
         case .full(let path):
             EngineError(
-                .disk, .blocked, "no space is left for the registry \(path). Free space, then try again.", cause: error)
+                .disk, .blocked,
+                "no space is left for the registry \(path). Free some by other means, since every command of wtengine needs "
+                    + "a little, then try again.", cause: error)
         case .database(let path, let detail):
             EngineError(
                 .registry, .needsHuman, "the registry \(path) failed: \(detail). `wtengine doctor` tells more.",

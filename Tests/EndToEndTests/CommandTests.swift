@@ -180,4 +180,25 @@ private let run2 = "2026-02-14-backend-0002"
         #expect(empty.message.contains("WT-POOL-EMPTY") && empty.message.contains("wtengine pool fill"))
         #expect(try await tool("pool", "fill", "--repo", repository.path, "--size", "-1").status == 64)
     }
+
+    @Test(.enabled(if: geteuid() == 0, "needs root, to give a repository to another user"), arguments: [false, true])
+    func `a repository of another user is refused, and served once it is listed as the message says`(
+        hasList: Bool
+    ) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("it's theirs")
+        try await shell("chown -R 12345 .", in: repository.path)
+        let tool = try Tool(scratch)
+        let home = "\(scratch.path)/home"
+        try write(TestFile(".gitconfig", hasList ? "[safe]\n\tdirectory = /elsewhere\n" : ""), in: home)
+        let environment = ["HOME": home, "GIT_CONFIG_GLOBAL": "\(home)/.gitconfig"]
+        let spawn = ["spawn", "--repo", repository.path, "--issue", "local#1", "--run", run1]
+        let refused = try await tool.run(spawn, environment: environment)
+        #expect(refused.status == 4)
+        #expect(refused.message.contains("WT-REPO-OWNER"), "\(refused.message)")
+        let command = try #require(refused.message.split(separator: "`").first { $0.hasPrefix("git config") })
+        try await run(["sh", "-ec", String(command)], in: scratch.path, environment: environment)
+        let served = try await tool.run(spawn, environment: environment)
+        #expect(served.status == 0, "\(served.message)")
+    }
 }

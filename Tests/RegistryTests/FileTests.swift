@@ -51,6 +51,18 @@ import Testing
         #expect(found == "corrupt" || found == "problems")
     }
 
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a full disk is called full and no failure of the registry`() async throws {
+        let mount = try await Mount(tmpfs: "2M")
+        let path = "\(mount.path)/registry.sqlite"
+        do { try await Registry(path: path, actor: "test").spawn(makeRun()) }
+        // The shell's `|| true`: it ends with the disk full, as it shall.
+        try await run(["sh", "-c", "cat /dev/zero >filler 2>/dev/null || true"], in: mount.path)
+        #expect(await opening(path) == "full")
+        #expect(unlink("\(mount.path)/filler") == 0)
+        #expect(await opening(path) == nil)
+    }
+
     @Test func `a registry of a newer version is refused and not changed`() async throws {
         let scratch = try Scratch()
         let path = "\(scratch.path)/registry.sqlite"

@@ -84,6 +84,27 @@ import Testing
         #expect(try await run.engine.cleanup(run.engine.planCleanup(run.key)).run.state == .removed)
     }
 
+    @Test func `who is inside when the files are read keeps the workdir, also when it has left by the end`() async throws {
+        // git runs the filter while it compares README.md, which has been touched: the look at the files has begun.
+        let run = try await RunFixture(
+            .git,
+            prepare: """
+                printf '%s\\n' 'test -e pid && kill -9 $(cat pid) && while test -e /proc/$(cat pid)/fd/9; do :; done' \
+                    'exec cat' >$ROOT/clean
+                git config filter.x.clean "cd $ROOT; . ./clean"
+                echo 'README.md filter=x' >>.gitattributes; git commit -qam filter
+                """)
+        try await run.sh("touch README.md")
+        let early = try await run.engine.planCleanup(run.key)
+        #expect(early.risks.isEmpty && early.processes.isEmpty)
+        let child = try Child("exec 9<> \(run.path)/README.md; echo in; exec sleep 600")
+        defer { child.end() }
+        try write(TestFile("pid", "\(child.pid)"), in: run.scratch.path)
+        #expect(try await code { _ = try await run.engine.cleanup(early) } == .inUse)
+        #expect(try await run.engine.run(run.key).state == .ready)
+        #expect(FileManager.default.fileExists(atPath: "\(run.path)/README.md"))
+    }
+
     @Test func `a live worker keeps the workdir, wherever it is`() async throws {
         let run = try await RunFixture()
         let child = try Child("echo in; exec sleep 600")

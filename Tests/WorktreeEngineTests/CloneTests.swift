@@ -56,4 +56,63 @@ import WorktreeEngine
             request(repository.path, base: String(head.prefix(40)), materializer: .clone))
         #expect(try await sh("git rev-parse HEAD", in: workdir.path) == head)
     }
+
+    @Test func `a root on another filesystem gets a copy of the objects`() async throws {
+        // /dev/shm is a mount of its own, so that no hard link leads from it to the scratch directory.
+        let other = try Scratch(below: "/dev/shm")
+        let repository = try await other.repository()
+        let scratch = try Scratch()
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path, materializer: .clone))
+        try await expectClean(workdir.path)
+        try await expectLifecycle(workdir, engine, repository: repository.path)
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a repository that cannot be written is cloned, as doctor says`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        #expect(
+            try await engine.doctor(repository: mount.path).contains {
+                $0.message == "\(mount.path): cannot be written, so runs get a clone"
+            })
+        let workdir = try await engine.spawn(request(mount.path))
+        #expect(workdir.materializer == .clone)
+        try await expectClean(workdir.path)
+        let report = try await engine.cleanup(engine.planCleanup(workdir.run))
+        #expect(report.run.state == .removed)
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a repository that cannot be written has no other materializer and no pool, and nothing is recorded`()
+        async throws
+    {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        for materializer in [Materializer.checkout, .pool, .snapshot, .git] {
+            try await expectRefused(
+                request(mount.path, materializer: materializer), engine, code: .unsupported,
+                mentions: "cannot be written", repository: repository.path)
+        }
+        #expect(try await code { try await engine.fillPool(repository: mount.path, size: 1) } == .unsupported)
+        #expect(try await engine.poolStatus() == [])
+        #expect(try await engine.sweep().poolsLeft.isEmpty)
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `a clone that fails is rolled back where the repository cannot be written`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        try await sh(
+            "mkdir .git/wtengine; rm -f .git/objects/$(git rev-parse HEAD:sub/data.dat | sed 's,^..,&/,')",
+            in: repository.path)
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        try await expectRefused(
+            request(mount.path), engine, code: .git, mentions: "sub/data.dat", repository: repository.path)
+    }
 }

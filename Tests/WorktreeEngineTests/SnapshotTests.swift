@@ -140,6 +140,24 @@ struct SnapshotTests {
         #expect(try await place.subvolumes() == 0)
     }
 
+    @Test func `draining drops the templates of the repository, or all, so that the root can be removed`() async throws {
+        let place = try await Place()
+        let other = try await place.scratch.repository("other")
+        _ = try await place.engine.spawn(request(place.repository.path))
+        _ = try await place.engine.spawn(request(other.path, issue: "local#2"))
+        #expect(place.names("templates").count == 2)
+        try await place.engine.drainPool(repository: other.path)
+        #expect(await place.engine.finishTrash() == 0)
+        #expect(place.names("templates").count == 1)
+        // The next spawn makes one anew.
+        let next = try await place.engine.spawn(request(other.path, issue: "local#3"))
+        #expect(next.materializer == .snapshot)
+        try await place.engine.drainPool()
+        #expect(await place.engine.finishTrash() == 0)
+        #expect(place.names("templates").isEmpty)
+        try await sh("rm -r state", in: place.scratch.path)
+    }
+
     @Test func `the identity of a workdir outlives a remount`() async throws {
         let place = try await Place()
         let workdir = try await place.engine.spawn(request(place.repository.path))

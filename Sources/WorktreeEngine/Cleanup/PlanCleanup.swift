@@ -60,6 +60,10 @@ extension Engine {
             // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
             throw EngineError.mismatch(run, mismatch)
         }
+        // Before the files, so that nobody writes unseen what has been compared already: in the trash, where a removal
+        // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
+        // anything is open there that is our own.
+        let processes = try await insideProcesses(run, workdir: workdir)
         let isOrphan = run.materializer != .clone && access(run.commonDir, F_OK) != 0
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let state = try await workingState(
@@ -92,7 +96,6 @@ extension Engine {
         lines += risks.map { "risk \($0.kind.rawValue) \($0.path) \($0.detail) \(fingerprint($0.path, in: workdir))" }
         lines += ignored.map { "ignored \($0)" }
         lines.append("branch \(branch.delete ? "delete" : "keep") \(branch.tip ?? "none")")
-        let processes = try await insideProcesses(run, workdir: workdir)
         return CleanupPlan(
             run: run, token: ObjectID.ofBlob(Array(lines.joined(separator: "\n").utf8)).description, risks: risks,
             ignored: ignored, processes: processes, branchToDelete: branch.delete ? run.branch : nil,

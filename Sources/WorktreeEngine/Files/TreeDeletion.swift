@@ -26,13 +26,19 @@ enum TreeDeletion {
         if try Subvolume.destroy(name, in: parent) { return }
         // What a deletion that was killed had moved up already.
         var names = try parent.entries().map(\.name).filter { isSibling($0, of: name) }
-        if unlinkat(parent.descriptor, name, 0) == 0 || Glibc.errno == ENOENT {
+        do {
+            try system("unlinkat", "\(parent.path)/\(name)") { unlinkat(parent.descriptor, name, 0) }
             if names.isEmpty { return }
-        } else {
-            guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
-                throw .last("unlinkat", "\(parent.path)/\(name)")
+        } catch {
+            switch error.errno {
+            case .noSuchFileOrDirectory: if names.isEmpty { return }
+            // A read-only mount refuses before it looks whether there is anything to remove.
+            case .readOnlyFileSystem:
+                guard try !parent.contains(name), names.isEmpty else { throw error }
+                return
+            case .isDirectory, .notPermitted: names.append(name)
+            default: throw error
             }
-            names.append(name)
         }
         let device = try parent.identity().device
         let counter = Counter()

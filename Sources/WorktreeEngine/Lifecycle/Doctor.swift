@@ -183,7 +183,7 @@ extension Engine {
             return [Finding(level: .error, message: error.message, remedy: nil)]
         }
         let name = target.location.name
-        if access(target.location.commonDir, W_OK) != 0 {
+        if !target.location.isWritable {
             return [Finding(level: .info, message: "\(name): cannot be written, so runs get a clone", remedy: nil)]
         }
         if target.support.isNative {

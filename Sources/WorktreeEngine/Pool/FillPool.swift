@@ -32,7 +32,7 @@ extension Engine {
     ///   - repository: a path in the repository.
     ///   - base: the revision (man gitrevisions); nil for the repository's HEAD. As it moves, the slots follow.
     ///   - size: 0 to 1000; 0 empties the pool and forgets it.
-    /// - Throws: ``EngineError/Code/unsupported`` for a repository that the checkout cannot serve,
+    /// - Throws: ``EngineError/Code/unsupported`` for a repository that the checkout cannot serve or nobody can write,
     ///   ``EngineError/Code/disk`` when the reserve is reached (what is filled by then stays), and others.
     @discardableResult
     public func fillPool(
@@ -56,6 +56,12 @@ extension Engine {
             if size == 0 {
                 _ = try await self.empty(pool, root)
                 return self.status(pool, root, target, [])
+            }
+            // Before the pool is noted, which every sweep would try to fill.
+            guard target.location.isWritable else {
+                throw EngineError(
+                    .unsupported, .retry,
+                    "\(target.location.name) cannot be written, so its runs get clones and no slots.")
             }
             let place = PoolDirectory(root: root, state: self.configuration.state)
             try await blocking { try place.store(pool) }
@@ -83,8 +89,9 @@ extension Engine {
         }
     }
 
-    /// Empties the pools of a repository, or all, and forgets them.
-    /// - Parameter repository: a path in the repository; nil for every pool.
+    /// Empties the pools of a repository, or all, and forgets them. Snapshot templates go as well: they are read-only, so
+    /// that nobody else can remove them by ordinary means.
+    /// - Parameter repository: a path in the repository; nil for every pool and template.
     /// - Returns: how many slots were thrown away.
     /// - Throws: ``EngineError/Code/inProgress`` when another process is filling one.
     @discardableResult
@@ -99,6 +106,10 @@ extension Engine {
                     let lease = try self.poolLease(pool)
                     defer { lease.release() }
                     count += try await self.empty(pool, root)
+                }
+                let store = TemplateStore(root: root, state: self.configuration.state)
+                for name in try await blocking({ try store.removeAll(of: commonDir) }) {
+                    self.startUnlinking(name, root)
                 }
             }
             return count

@@ -18,6 +18,9 @@ package struct RepositoryLocation: Hashable, Sendable {
         return commonDir.hasSuffix("/.git") ? String(commonDir.dropLast("/.git".count)) : commonDir
     }
 
+    /// Whether worktrees can be added.
+    var isWritable: Bool { access(commonDir, W_OK) == 0 }
+
     /// Finds the repository that a path lies in. See: man gitrepository-layout, git `setup.c`
     /// - Throws: ``EngineError`` when there is none.
     package static func find(_ path: String) throws -> RepositoryLocation {

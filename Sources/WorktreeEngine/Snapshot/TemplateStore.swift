@@ -155,6 +155,13 @@ struct TemplateStore: Sendable {
         }
     }
 
+    /// Moves the templates of a repository, or all, to the trash; not those that are being made at this moment.
+    /// - Returns: their names there, for the caller to unlink.
+    func removeAll(of commonDir: String?) throws -> [String] {
+        let prefix = commonDir.map(TemplateRecord.prefix) ?? ""
+        return try open().entries().map(\.name).filter { $0.hasPrefix(prefix) }.compactMap(discard)
+    }
+
     private func discard(_ name: String) throws -> String? {
         guard let lease = try Lease(ifFree: name, state: state) else { return nil }
         defer { lease.release() }

@@ -117,13 +117,20 @@ extension Engine {
         let stage = root.stagePath(run)
         _ = try root.openPrivate("stage")
         let source = target.location.workTree ?? target.location.gitDir
-        // No template: it would bring hooks. Objects are hard links, so the clone stays whole when the source is packed.
-        try await git.require(
-            in: nil, ["clone", "--quiet", "--local", "--no-checkout", "--template=", "--", source, stage])
+        // No template: it would bring hooks. Objects are hard links where that can be, so the clone stays whole when the
+        // source is packed. Not `--local`: git then fails instead of copying where links are refused, that is on another
+        // filesystem, and for files of another owner (man 5 proc, fs.protected_hardlinks).
+        try await git.require(in: nil, ["clone", "--quiet", "--no-checkout", "--template=", "--", source, stage])
         let known = try await git.run(in: stage, ["cat-file", "-e", "\(run.base)^{commit}"])
         if known.status != 0 { try await git.require(in: stage, ["fetch", "--quiet", "origin", run.base]) }
         let head = run.branch.map { ["--no-track", "-b", $0] } ?? ["--detach"]
-        try await git.require(in: stage, ["checkout", "--quiet"] + head + [run.base, "--"])
+        let checkout = try await git.require(in: stage, ["checkout", "--quiet"] + head + [run.base, "--"])
+        // It leaves out what it cannot read, says so, and succeeds.
+        let missing = try await git.require(in: stage, ["ls-files", "--deleted"]).text
+        guard missing.isEmpty else {
+            throw EngineError(
+                .git, .needsHuman, "`git checkout` in a clone of \(run.repo) left files out: \(checkout.message)")
+        }
         try await blocking {
             let gitDir = try root.openPrivate("stage").open(run.adminID).open(".git")
             try gitDir.create(RunRecord.fileName, try RunRecord(run).json, sync: true)

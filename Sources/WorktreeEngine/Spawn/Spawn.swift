@@ -112,6 +112,10 @@ extension Engine {
     private func chooseMaterializer(_ request: SpawnRequest, _ target: Target) throws -> Materializer {
         let reasons = target.support.reasons.joined(separator: "; ")
         switch request.materializer {
+        case .some(let forced) where forced != .clone && !target.location.isWritable:
+            throw EngineError(
+                .unsupported, .retry,
+                "\(target.location.name) cannot be written, so it takes no worktree. Use --materializer auto or clone.")
         case .checkout where target.native == nil, .pool where target.native == nil,
             .snapshot where target.native == nil:
             throw EngineError(
@@ -120,7 +124,7 @@ extension Engine {
         case .some(let forced): return forced
         case nil:
             // A repository that cannot be written takes no worktree.
-            if access(target.location.commonDir, W_OK) != 0 { return .clone }
+            if !target.location.isWritable { return .clone }
             if target.native == nil {
                 logger.info("served by git", metadata: ["repo": "\(target.location.name)", "reasons": "\(reasons)"])
                 return .git

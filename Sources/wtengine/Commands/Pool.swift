@@ -86,12 +86,13 @@ struct PoolCommand: AsyncParsableCommand {
             commandName: "drain",
             abstract: "Throw all slots of a repository, or of all, away, and forget the pools.",
             discussion: """
-                Runs and their workdirs are not touched.
+                Snapshot templates go as well, which are made anew by the next spawn. Runs and their workdirs are not \
+                touched.
 
                   wtengine pool drain --repo ~/src/app
                 """)
 
-        @Option(help: ArgumentHelp("Only pools of the repository at this path.", valueName: "path"))
+        @Option(help: ArgumentHelp("Only what is of the repository at this path.", valueName: "path"))
         var repo: String?
 
         @OptionGroup var global: GlobalOptions
