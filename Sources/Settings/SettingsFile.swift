@@ -42,8 +42,8 @@ package enum SettingsFile {
     /// - Parameter path: for the error.
     static func parse(_ text: String, path: String) throws(SettingsError) -> Setting {
         do {
-            let table = try TOMLTable(string: text)
             let places = try TOMLPlaces(text).places
+            let table = try TOMLTable(string: text)
             return Setting(key: "", name: "", place: .start, value: Self.table(table, "", places))
         } catch let error as TOMLParseError {
             let place = Place(line: error.source.begin.line, column: error.source.begin.column)

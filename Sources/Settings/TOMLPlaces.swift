@@ -15,8 +15,9 @@ package struct Place: Comparable, Hashable, Sendable {
 
 /// Where each key and each element of an array stands in a TOML text.
 ///
-/// TOMLKit says where a syntax error is but not where a value is, so this reads the text a second time. It must have
-/// been accepted by TOMLKit: nothing is checked here but what that lets through and a settings file may not have.
+/// TOMLKit says where a syntax error is but not where a value is, so this reads the text as well. It does so first, and
+/// checks nothing but what TOMLKit lets through or does not survive; of a text that is no TOML it makes something, which
+/// TOMLKit then refuses.
 /// See: https://toml.io/en/v1.0.0
 struct TOMLPlaces {
     /// By full key, such as `groups."a b".listen_labels[1]`; see ``child(_:_:)`` and ``element(_:_:)``.
@@ -34,7 +35,8 @@ struct TOMLPlaces {
         let reason: String
     }
 
-    /// Tables and arrays within each other. What reads them is recursive; toml++ does not count dotted keys.
+    /// Tables and arrays within each other. What reads and frees them is recursive; toml++ limits values in values but
+    /// not the parts of a dotted key, of which half a million overflow the stack.
     private static let depthLimit = 32
 
     /// Reads the whole text.
@@ -218,7 +220,7 @@ struct TOMLPlaces {
     private mutating func hexadecimal(_ count: Int) -> Unicode.Scalar {
         var value: UInt32 = 0
         for _ in 0..<count {
-            guard let digit = peek.flatMap({ Character($0).hexDigitValue }) else { break }
+            guard let digit = peek.flatMap({ Character($0).hexDigitValue }) else { return "\u{FFFD}" }
             value = value &* 16 &+ UInt32(digit)
             advance()
         }

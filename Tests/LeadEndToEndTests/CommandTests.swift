@@ -10,6 +10,15 @@ import WorktreeEngine
 @Suite struct CommandTests {
     private static let worker = WorkerScript.prelude + "echo done > shared.txt; git commit --quiet -am done; result ok"
 
+    /// What a worker may expect, and what it may not see.
+    private static let inspection = """
+        env | grep -q \(FakeForge.token) && exit 1
+        [ "$PWD" = "$WTENGINE_WORKDIR" ] && grep -q '^As said.$' "$WTENGINE_CONTEXT_PACK/spec.md" || exit 1
+        grep -q "\\"repo_dir\\" : \\"$WTENGINE_WORKDIR\\"" "$WTENGINE_WORK_ORDER" || exit 1
+        grep -q "\\"run_id\\" : \\"$WTENGINE_RUN\\"" "$WTENGINE_WORK_ORDER" || exit 1
+
+        """
+
     private func wtengine(_ arguments: [String], program: String = "wtengine") async throws
         -> (status: TerminationStatus, output: String, message: String)
     {
@@ -36,7 +45,7 @@ import WorktreeEngine
         let issues = [try await project.open("One"), try await project.open("Two")]
         let answer = try await wtengine(
             arguments(
-                project, worker: "env | grep -q \(FakeForge.token) && exit 1\n" + Self.worker, ["--once"]))
+                project, worker: Self.inspection + Self.worker, ["--once"]))
         #expect(answer.status == .exited(0), "\(answer.message)")
         #expect(answer.output == "")
         for issue in issues { #expect(try await project.labels(issue) == ["state:review"]) }

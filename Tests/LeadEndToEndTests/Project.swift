@@ -115,16 +115,18 @@ struct Project: Sendable {
     // MARK: Issues, as people see and change them
 
     /// Opens an issue that waits for the Lead.
-    func open(_ title: String = "Do it", body: String = "As said.") async throws -> IssueRef {
-        let labels = ["role:backend", "state:todo"]
+    func open(
+        _ title: String = "Do it", body: String = "As said.", labels: [String] = ["role:backend", "state:todo"],
+        assignee: String = "lead-\(role)"
+    ) async throws -> IssueRef {
         if let forge {
-            let number = forge.open(title: title, body: body, labels: labels, assignees: ["lead-\(Self.role)"])
+            let number = forge.open(title: title, body: body, labels: labels, assignees: [assignee])
             return try IssueRef("org/repo#\(number)")
         }
         return try await database { db in
             try db.execute(
                 sql: "INSERT INTO outbox_threads (title, body, assignee) VALUES (?, ?, ?)",
-                arguments: [title, body, "lead-\(Self.role)"])
+                arguments: [title, body, assignee])
             let thread = db.lastInsertedRowID
             for label in labels {
                 try db.execute(

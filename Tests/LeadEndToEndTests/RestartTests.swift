@@ -44,6 +44,11 @@ import WorktreeEngine
         let run = try #require(try await project.engine.runs().first)
         #expect(run.state == .attached)
         #expect(try await project.labels(issue) == ["state:doing"])
+        // Mirrored for whoever reads the database; a forge has no place for it.
+        let mirror = "active_run:backend:\(issue)"
+        let isMirrored = backend == .sqlite
+        #expect(try await project.outbox.value(mirror) == (isMirrored ? run.key.run.description : nil))
+        #expect(try await project.outbox.value("cursor:backend") != nil || !isMirrored)
 
         let second = project.lead(worker(place))
         async let end: Void = second.run(once: true)
@@ -52,6 +57,7 @@ import WorktreeEngine
         #expect(try await project.labels(issue) == ["state:review"])
         #expect(begun(project) == [run.key.run.description])
         #expect(try await project.engine.runs().count == 1)
+        #expect(try await project.outbox.value(mirror) == nil)
         #expect(try await project.events(issue).map { $0["Action"] } == ["claim", "finish"])
     }
 
@@ -226,5 +232,49 @@ import WorktreeEngine
             #expect(try await project.labels(issue) == ["state:review"])
             #expect(try await project.events(issue).map { $0["Action"] } == ["claim", "finish"])
         }
+    }
+
+    @Test("a run that a person has put another in place of changes nothing any more", arguments: [Backend.sqlite])
+    func personSwitches(backend: Backend) async throws {
+        let project = try await Project(backend)
+        let place = project.scratch.path
+        let issue = try await project.open()
+        let lead = project.lead(worker(place))
+        let running = Task { try await lead.run(once: true) }
+        #expect(try await eventually { !begun(project).isEmpty })
+        let own = try await project.engine.allocate(issue, role: Role(Project.role))
+        _ = try await project.engine.spawn(
+            SpawnRequest(
+                issue: issue.description, run: own.description, repository: project.repository, switching: true))
+        try touch("\(place)/go")
+        try await running.value
+        // The person goes on with the issue; the result of the first run is kept in its pack.
+        #expect(try await project.labels(issue) == ["state:doing"])
+        #expect(try await project.events(issue).map { $0["Action"] } == ["claim"])
+        let runs = try await project.engine.runs()
+        #expect(runs.map(\.isActive) == [false, true])
+        let pack = ContextPack(run: runs[0].key, in: "\(project.engine.configuration.state)/packs")
+        #expect(try pack.result()?.status == .ok)
+    }
+
+    @Test("a switch that comes too late, since the issue is gated, ends the old run and begins no other")
+    func gatedBeforeSwitch() async throws {
+        let project = try await Project(.sqlite)
+        let place = project.scratch.path
+        let issue = try await project.open()
+        let script = "echo x >> \"\(place)/begun\"; until_there \"\(place)/go\"; exit 3"
+        let lead = project.lead(script, grace: .milliseconds(50))
+        let running = Task { try await lead.run() }
+        #expect(try await eventually { !begun(project).isEmpty })
+        lead.stop()
+        try await running.value
+        try await project.relabel(issue, off: [], on: ["needs-human"])
+        try touch("\(place)/go")
+        try await project.lead(script).run(once: true)
+        let runs = try await project.engine.runs()
+        #expect(runs.map(\.outcome) == [.fail])
+        #expect(begun(project).count == 1)
+        #expect(try await project.labels(issue) == ["state:doing", "needs-human"])
+        #expect(try await project.events(issue).count == 1)
     }
 }

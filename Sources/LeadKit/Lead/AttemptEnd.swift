@@ -155,8 +155,7 @@ extension Attempt {
         let replaced = RunKey(issue: key.issue, run: run)
         let known = try await Engine.catching("reading \(replaced)") { try await engine.registry.run(replaced) }
         guard let known, known.isActive else { return }
-        let isOverdue = Duration.seconds(Date().timeIntervalSince(known.createdAt)) >= group.timeout
-        try await end(replaced, isOverdue ? .timeout : .fail)
+        try await end(replaced, age(of: known) >= group.timeout ? .timeout : .fail)
     }
 
     /// Ends the attempt and keeps what the issue is to be told, in one step.

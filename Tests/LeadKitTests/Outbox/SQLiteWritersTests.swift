@@ -8,6 +8,13 @@ import WorktreeEngine
 
 /// The database beside other writers, and when it is not what it should be.
 @Suite struct SQLiteWritersTests {
+    /// Another writer that may keep a transaction open for as long as a test likes.
+    private func holder(of path: String) throws -> DatabaseQueue {
+        var configuration = GRDB.Configuration()
+        configuration.allowsUnsafeTransactions = true
+        return try DatabaseQueue(path: path, configuration: configuration)
+    }
+
     @Test(arguments: ["DELETE", "WAL", "PERSIST"])
     func `the journal mode of the owner stays`(_ mode: String) async throws {
         let fixture = try SQLiteFixture()
@@ -23,7 +30,7 @@ import WorktreeEngine
     @Test func `a lock that somebody holds for too long is out of reach, and passes`() async throws {
         let fixture = try SQLiteFixture()
         try await fixture.add(1)
-        let other = try DatabaseQueue(path: fixture.path)
+        let other = try holder(of: fixture.path)
         try await other.writeWithoutTransaction { try $0.execute(sql: "BEGIN EXCLUSIVE") }
         let update = try SQLiteFixture.update(state: .doing)
         for body: @Sendable () async throws -> Void in [
@@ -40,7 +47,7 @@ import WorktreeEngine
     @Test func `a lock that is given up in time is waited for`() async throws {
         let fixture = try SQLiteFixture()
         try await fixture.add(1)
-        let other = try DatabaseQueue(path: fixture.path)
+        let other = try holder(of: fixture.path)
         try await other.writeWithoutTransaction { try $0.execute(sql: "BEGIN IMMEDIATE") }
         let patient = try SQLiteOutbox(path: fixture.path, labels: Labels(), actor: "x", patience: .seconds(60))
         async let result = patient.apply(try SQLiteFixture.update(state: .doing))

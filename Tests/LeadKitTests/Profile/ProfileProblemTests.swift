@@ -40,7 +40,7 @@ import Testing
             include = ["../secret"]
             """)
         let places = found.map { $0.split(separator: ":").prefix(2).joined(separator: ":") }
-        #expect(places == ["2:1", "3:2", "5:1", "7:1", "10:1", "13:1", "14:1", "19:11", "19:22", "21:1", "23:12"])
+        #expect(places == ["2:1", "3:2", "5:1", "7:1", "10:1", "13:1", "14:1", "19:12", "19:23", "21:1", "23:12"])
         for (text, part) in zip(
             found,
             [
@@ -88,7 +88,7 @@ import Testing
         ("backend = \"app\"", "backend = \"App\"", "7:1: role_repo.backend: there is no repository \"App\""),
         ("backend = \"app\"", "\"a b\" = \"app\"", "7:1: role_repo.\"a b\": role"),
         // [groups], [roles]
-        ("backend = \"app\"", "", "9:1: groups.backend.role: the role backend has no repository"),
+        ("backend = \"app\"", "", "10:1: groups.backend.role: the role backend has no repository"),
         ("role = \"backend\"", "", "9:9: groups.backend.role is missing"),
         ("role = \"backend\"", "role = \"-x\"", "10:1: groups.backend.role: role \"-x\" is not valid"),
         ("role = \"backend\"", "role = \"backend\"\nmax_concurrent = 257", "11:1: groups.backend.max_concurrent"),

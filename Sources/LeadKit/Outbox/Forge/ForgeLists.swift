@@ -75,10 +75,8 @@ extension ForgeClient {
 private func date(from decoder: any Decoder) throws -> Date {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
-    let format = ISO8601DateFormatter()
-    for options: ISO8601DateFormatter.Options in [.withFractionalSeconds, []] {
-        format.formatOptions = options.union(.withInternetDateTime)
-        if let date = format.date(from: text) { return date }
+    for fractions in [true, false] {
+        if let date = try? Date.ISO8601FormatStyle(includingFractionalSeconds: fractions).parse(text) { return date }
     }
     throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a date")
 }
