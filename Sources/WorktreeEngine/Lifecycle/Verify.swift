@@ -33,10 +33,13 @@ extension Engine {
             }
             let plan = try await self.plan(run, workdir: run.path)
             problems += plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }
-            let state = try await self.workingState(
-                WorkingPlace(
-                    gitDir: AdminEntry.gitDir(run),
-                    commonDir: run.materializer == .clone ? AdminEntry.gitDir(run) : run.commonDir, workdir: run.path))
+            let isClone = run.materializer == .clone
+            let place = WorkingPlace(
+                gitDir: AdminEntry.gitDir(run), commonDir: isClone ? AdminEntry.gitDir(run) : run.commonDir,
+                workdir: run.path, isForeign: isClone)
+            let state: WorkingState
+            // The plan has said why.
+            do { state = try await self.workingState(place) } catch is CannotLook { return problems }
             if state.headCommit == nil { problems.append("HEAD names no commit") }
             if run.branch != state.headBranch {
                 problems.append("HEAD is \(state.headBranch ?? "detached"), made as \(run.branch ?? "detached")")
