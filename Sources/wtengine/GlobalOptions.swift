@@ -32,9 +32,6 @@ struct GlobalOptions: ParsableArguments {
         try Console.answer(json ? document().description : text())
     }
 
-    /// The option as the user gave it, to repeat in a command that is suggested.
-    var repeated: String { state.map { " --state \(shellQuoted($0))" } ?? "" }
-
     /// An empty variable counts as unset.
     private func stateDirectory() throws -> String {
         let environment = ProcessInfo.processInfo.environment.filter { !$0.value.isEmpty }

@@ -96,6 +96,8 @@ public struct SweepReport: Sendable {
     public internal(set) var trashLeft: [(path: String, reason: String)] = []
     /// Slots of pools that were filled.
     public internal(set) var slotsFilled = 0
+    /// Slots of pools that were brought forward to the commit that their revision names now.
+    public internal(set) var slotsRenewed = 0
     /// Pools that could not be filled, with the reason.
     public internal(set) var poolsLeft: [(repository: String, reason: String)] = []
 

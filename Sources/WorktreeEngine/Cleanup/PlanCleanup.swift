@@ -64,7 +64,7 @@ extension Engine {
         // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
         // anything is open there that is our own.
         let processes = try await insideProcesses(run, workdir: workdir)
-        let isOrphan = run.materializer != .clone && access(run.commonDir, F_OK) != 0
+        let isOrphan = self.isOrphan(run)
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let place = WorkingPlace(
                 gitDir: gitDir, commonDir: commonDir, workdir: workdir, isForeign: run.materializer == .clone)

@@ -115,8 +115,16 @@ extension Engine {
     func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
         let place = PoolDirectory(root: root, state: configuration.state)
         let templates = TemplateStore(root: root, state: configuration.state)
+        let commonDirs = Set(try await registry.runs().map(\.commonDir))
         // In the trash now, from where they go with the rest.
-        _ = try await blocking { try place.removeLeftovers() + templates.removeUseless() }
+        let forgotten = try await blocking {
+            _ = try templates.removeUseless()
+            return try place.removeLeftovers(commonDirs)
+        }
+        for (pool, slots) in forgotten {
+            logger.warning(
+                "forgot a pool whose \(Pool.fileName) could not be read: \(slots) slots", metadata: ["pool": "\(pool)"])
+        }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
                 try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
@@ -138,7 +146,7 @@ extension Engine {
                     (
                         "\(root.path)/\(Root.privateName)/trash/\(name)",
                         "it is the workdir of run \(record.issue) \(record.run), which the registry does not know as removed: "
-                            + "wtengine recover --rebuild"
+                            + "`wtengine recover --rebuild`"
                     ))
                 continue
             }

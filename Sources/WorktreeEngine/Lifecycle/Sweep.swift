@@ -26,9 +26,7 @@ extension Engine {
                 let (emptied, failed) = try await self.emptyPrivate(root)
                 report.emptied += emptied
                 report.trashLeft += failed
-                let pools = try await self.tendPools(root)
-                report.slotsFilled += pools.filled
-                report.poolsLeft += pools.failed
+                try await self.tendPools(root, &report)
             }
         }
         return report

@@ -24,6 +24,9 @@ extension Engine {
                 } catch let error as SystemError { return "\(run.path) cannot be opened: \(error.errno)" }
             }
             if let broken { return [broken] }
+            if self.isOrphan(run) {
+                return ["the repository \(run.repo) is gone; look at \(run.path), then: `wtengine cleanup \(key)`"]
+            }
             var problems: [String] = []
             if run.materializer != .clone {
                 let entry = try Directory(AdminEntry.path(run))

@@ -90,10 +90,9 @@ extension Engine {
     }
 
     static func noSlot(_ target: Target) -> EngineError {
-        let base = target.revision.map { " --base \($0)" } ?? ""
-        return EngineError(
+        EngineError(
             .noSlot, .blocked,
-            "there is no ready slot for \(target.base) of \(target.location.name). Fill the pool (wtengine pool fill --repo "
-                + "\(target.location.name)\(base) --size N), or use --materializer auto.")
+            "there is no ready slot for \(target.base) of \(target.location.name). Fill the pool, for example with "
+                + "`\(Pool(target.location, base: target.revision, size: 1).fillCommand)`, or use --materializer auto.")
     }
 }

@@ -139,14 +139,14 @@ extension Engine {
     /// Verifies slots that this process has not seen, throws stale ones away, and fills up to the pool's size. The
     /// caller holds the pool's lease.
     /// - Parameter run: where the work is done: each call is one slot.
-    /// - Returns: how many slots were filled.
+    /// - Returns: how many slots were filled, and how many brought forward.
     func bringToSize(
         _ pool: Pool, _ root: Root, workers: Int,
         _ run: (@escaping @Sendable () throws -> Void) async throws -> Void
-    ) async throws -> Int {
+    ) async throws -> (filled: Int, renewed: Int) {
         let place = PoolDirectory(root: root, state: configuration.state)
         let warm = warm
-        var filled = 0
+        var (filled, renewed) = (0, 0)
         // Those that cannot be watched are verified once only.
         var seen = Set<String>()
         while true {
@@ -172,9 +172,11 @@ extension Engine {
                 let slot = warm.take(name) ?? Slot(record: record, pool: pool, watch: nil)
                 seen.insert(name)
                 try await run { if let slot = try place.renew(slot, to: native) { warm.keep(slot) } }
+                // One that could not be was thrown away.
+                if try await blocking({ place.record(in: pool)(name)?.fits(native) == true }) { renewed += 1 }
             }
             guard try await blocking({ try place.slotNames(pool).count }) < pool.size, !Task.isCancelled else {
-                return filled
+                return (filled, renewed)
             }
             try checkDisk(root)
             try await run { [configuration] in
@@ -213,7 +215,8 @@ extension Engine {
         EngineError(
             .unsupported, .blocked,
             "the pool of \(pool.repository) cannot be filled: the repository is another one now, or the checkout cannot serve "
-                + "it any more. `wtengine doctor --repo \(pool.repository)` tells why; `wtengine pool drain` forgets the pool."
+                + "it any more. `wtengine doctor --repo \(shellQuoted(pool.repository))` tells why; `\(pool.drainCommand)` "
+                + "forgets the pool."
         )
     }
 }

@@ -29,6 +29,18 @@ struct Pool: Codable, Hashable, Sendable {
     /// The name of the pool's directory: which repository, then which revision.
     var name: String { "\(Self.prefix(commonDir))\(shortHash("\(repository)\0\(base ?? "")"))" }
 
+    /// What makes its slots anew, as a command.
+    var fillCommand: String {
+        "wtengine pool fill --repo \(shellQuoted(repository))" + (base.map { " --base \(shellQuoted($0))" } ?? "")
+            + " --size \(size)"
+    }
+
+    /// What forgets it, as a command. Not by the worktree, which may be gone.
+    var drainCommand: String { "wtengine pool drain --repo \(shellQuoted(RepositoryLocation.name(of: commonDir)))" }
+
+    /// The revision cannot be looked up any more: the repository is gone, or the worktree that the pool was filled from.
+    var isGone: Bool { realPath(commonDir) == nil || realPath(repository) == nil }
+
     /// What the names of all pools of a repository begin with.
     static func prefix(_ commonDir: String) -> String { "\(shortHash(commonDir))-" }
 
