@@ -192,9 +192,8 @@ struct ConfigurationFile {
     }
 
     private static func unreadable(_ path: String) -> Failure {
-        failure(
-            "\(path) cannot be read: \(String(cString: strerror(errno))). Give this user the right to it, or remove it."
-        )
+        let remedy = errno == EISDIR ? "Put a file in its place." : "Give this user the right to it, or remove it."
+        return failure("\(path) cannot be read: \(String(cString: strerror(errno))). \(remedy)")
     }
 
     private static func failure(_ message: String) -> Failure {

@@ -281,9 +281,12 @@ extension Engine {
             of: tip, in: commonDir, excluding: ["refs/heads/\(branch)"],
             onlyPrefix: run.materializer == .clone ? "refs/remotes/" : nil)
         if own.isEmpty { return BranchDecision(delete: true, tip: tip) }
-        guard configuration.deletesUnmergedBranches else { return BranchDecision(tip: tip) }
+        // The branch of a clone is handed to the source repository, if that takes it.
+        let isLost = run.materializer == .clone && access(run.commonDir, W_OK) != 0
+        guard configuration.deletesUnmergedBranches || isLost else { return BranchDecision(tip: tip) }
+        let reason = isLost ? ", and \(run.repo) cannot be written to take it" : ""
         let risks = own.map {
-            Risk(kind: .branchCommits, path: branch, detail: "\($0.id.prefix(12)) \($0.summary)")
+            Risk(kind: .branchCommits, path: branch, detail: "\($0.id.prefix(12)) \($0.summary)\(reason)")
         }
         return BranchDecision(delete: true, tip: tip, risks: risks)
     }

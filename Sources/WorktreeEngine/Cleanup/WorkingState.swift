@@ -104,7 +104,8 @@ extension WorkingState {
             state.stashes = try stashes(repository)
             return (state, try repository.tree(ofCommit: commit))
         }
-        guard var (state, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        guard let (found, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        var state = found
         state.extras = extras
         if extras.isEmpty { return state }
         let repository = try Repository(gitDirectory: place.gitDir)

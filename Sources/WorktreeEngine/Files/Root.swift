@@ -21,7 +21,7 @@ struct Root: Sendable {
         guard let path = realPath(configured) else {
             throw EngineError(
                 .root, .blocked,
-                "the root \(configured) does not exist. Mount or create it, or change `roots` in config.toml.")
+                "the root \(configured) does not exist. Mount or create it, or change `roots` of the configuration.")
         }
         let home = getenv("HOME").map { String(cString: $0) }.flatMap(realPath)
         guard path != "/", path != home else {
@@ -32,7 +32,7 @@ struct Root: Sendable {
         do { top = try Directory(path) } catch {
             throw EngineError(
                 .root, .blocked,
-                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` in config.toml.",
+                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` of the configuration.",
                 cause: error)
         }
         if let known = try await registry.rootMarker(path) {
