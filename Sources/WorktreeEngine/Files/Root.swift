@@ -81,6 +81,13 @@ struct Root: Sendable {
         try open().open(Root.privateName).openOrMake(name, mode: 0o700)
     }
 
+    /// `stage`, `trash`, `pool` or `templates` to look at only; nil when there is none. A root that cannot be written may be
+    /// looked at too.
+    func existingPrivate(_ name: String) throws -> Directory? {
+        let own = try open().open(Root.privateName)
+        return try own.contains(name) ? own.open(name) : nil
+    }
+
     /// The part of an absolute path below the root; nil when it is not there, or not in normal form.
     func relative(_ path: String) -> String? {
         guard path.hasPrefix(self.path + "/") else { return nil }

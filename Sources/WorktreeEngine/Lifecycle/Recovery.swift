@@ -25,7 +25,12 @@ extension Engine {
             }
             // First what this has just removed: two that unlink the same tree do not wait for each other.
             _ = await self.finishTrash()
-            for root in await self.visibleRoots() { _ = try await self.emptyPrivate(root) }
+            for root in await self.visibleRoots() {
+                do { _ = try await self.emptyPrivate(root) } catch  where !(error is RegistryError) {
+                    // A root that cannot be written is in the way of no other.
+                    self.logger.warning("a root is left", metadata: ["root": "\(root.path)", "error": "\(error)"])
+                }
+            }
             return recovered
         }
     }
@@ -127,7 +132,7 @@ extension Engine {
         }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
-                try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
+                try root.existingPrivate(place)?.entries().map { (place: place, name: $0.name) } ?? []
             }
         }
         // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover.

@@ -23,10 +23,15 @@ extension Engine {
             }
             _ = await self.finishTrash()
             for root in await self.visibleRoots() {
-                let (emptied, failed) = try await self.emptyPrivate(root)
-                report.emptied += emptied
-                report.trashLeft += failed
-                try await self.tendPools(root, &report)
+                do {
+                    let (emptied, failed) = try await self.emptyPrivate(root)
+                    report.emptied += emptied
+                    report.trashLeft += failed
+                    try await self.tendPools(root, &report)
+                } catch  where !(error is RegistryError) {
+                    // A root that cannot be written is in the way of no other.
+                    report.trashLeft.append((root.path, EngineError.wrap(error, root.path).message))
+                }
             }
         }
         return report

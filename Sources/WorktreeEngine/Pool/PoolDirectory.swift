@@ -18,7 +18,7 @@ struct PoolDirectory: Sendable {
 
     /// All pools of the root, or of one repository; what has no readable `pool.json` is left out.
     func pools(of commonDir: String? = nil) throws -> [Pool] {
-        let top = try open()
+        guard let top = try root.existingPrivate("pool") else { return [] }
         let prefix = commonDir.map(Pool.prefix) ?? ""
         return try top.entries().compactMap { entry in
             guard entry.name.hasPrefix(prefix), let directory = try? top.open(entry.name),
@@ -30,7 +30,7 @@ struct PoolDirectory: Sendable {
 
     /// Directories that are nobody's pool.
     func unknownNames() throws -> [String] {
-        let top = try open()
+        guard let top = try root.existingPrivate("pool") else { return [] }
         return try top.entries().map(\.name).filter { name in
             guard let directory = try? top.open(name) else { return false }
             return Pool(in: directory, named: name) == nil

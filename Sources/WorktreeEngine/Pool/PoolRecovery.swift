@@ -12,11 +12,11 @@ extension PoolDirectory {
     ///   have indexes of it.
     /// - Returns: pools that are forgotten since nobody knows what they are of, and how many slots they had.
     func removeLeftovers(_ commonDirs: Set<String>) throws -> [(pool: String, slots: Int)] {
-        let top = try open()
         var commonDirs = commonDirs
         var forgotten: [(String, Int)] = []
-        for entry in try top.entries() {
-            guard let directory = try? top.open(entry.name) else { continue }
+        let top = try root.existingPrivate("pool")
+        for entry in try top?.entries() ?? [] {
+            guard let directory = try? top?.open(entry.name) else { continue }
             guard let pool = Pool(in: directory, named: entry.name) else {
                 let slots = try removeUnknown(entry.name, directory)
                 if slots > 0 { forgotten.append((directory.path, slots)) }
@@ -59,7 +59,7 @@ extension PoolDirectory {
     private func leaf(_ slot: String) -> String { String(slot.prefix { $0 != "." }) }
 
     private func isInPool(_ slot: String) throws -> Bool {
-        let top = try open()
+        guard let top = try root.existingPrivate("pool") else { return false }
         return try top.entries().contains { entry in
             guard let directory = try? top.open(entry.name) else { return false }
             return try directory.contains(slot)
