@@ -57,7 +57,12 @@ struct Root: Sendable {
     /// root of a registry that is gone may be taken over.
     private static func claim(_ top: borrowing Directory, _ path: String, for registry: Registry) throws {
         let own = try top.openOrMake(privateName, mode: 0o700)
-        let owner = try own.read("owner").map { String($0.prefix { $0 != "\n" }) }
+        if try Self.owner(own) == registry.path { return }
+        // Two that want it at once: the second sees the name of the first.
+        try system("flock", own.path) { flock(own.descriptor, LOCK_EX) }
+        // Unlocked, not only closed: a child that another thread has just forked shares the lock until it calls exec.
+        defer { flock(own.descriptor, LOCK_UN) }
+        let owner = try Self.owner(own)
         if owner == registry.path { return }
         if let owner, access(owner, F_OK) == 0 {
             throw EngineError(
@@ -66,6 +71,10 @@ struct Root: Sendable {
             )
         }
         try own.replace("owner", registry.path + "\n")
+    }
+
+    private static func owner(_ own: borrowing Directory) throws -> String? {
+        try own.read("owner").map { String($0.prefix { $0 != "\n" }) }
     }
 
     /// The root's descriptor, once its marker has been seen: what is missing below a root that is not mounted is not
