@@ -53,6 +53,10 @@ extension Engine {
         let stage = try place.root.openPrivate("stage")
         do { try pool.rename(slot.name, to: stage, as: run.adminID) } catch {
             if error.errno == .noSuchFileOrDirectory { return false }
+            if error.isImmovable {
+                logger.warning("a slot cannot be taken", metadata: ["slot": "\(slot.name)", "error": "\(error)"])
+                return false
+            }
             guard error.errno == .permissionDenied else { throw error }
             logger.notice("a slot is thrown away", metadata: ["slot": "\(slot.name)", "reason": "\(error)"])
             try place.moveToTrash(slot.name, in: pool, commonDir: slot.record.commonDir)

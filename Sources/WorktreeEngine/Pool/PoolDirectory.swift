@@ -68,6 +68,8 @@ struct PoolDirectory: Sendable {
         return try directory.entries().map(\.name).filter(isSlot)
     }
 
+    func path(_ slot: String, _ pool: Pool) -> String { "\(root.path)/\(Root.privateName)/pool/\(pool.name)/\(slot)" }
+
     /// All slots of a pool whose records can be read. Not verified.
     func records(_ pool: Pool) throws -> [SlotRecord] {
         try slotNames(pool).compactMap(record(in: pool))
@@ -146,8 +148,10 @@ struct PoolDirectory: Sendable {
     ) throws -> (problem: String?, watch: SlotWatch?) {
         let workdir: Directory
         do { workdir = try parent.open(name) } catch {
-            guard error.errno == .permissionDenied else { throw error }
-            return ("it may not be read", nil)
+            guard [.permissionDenied, .notDirectory, .tooManySymbolicLinkLevels].contains(error.errno) else {
+                throw error
+            }
+            return ("it is no directory that may be read", nil)
         }
         guard try workdir.identity() == slot.record.identity else { return ("it is another directory", nil) }
         guard let own = try? Directory(slot.record.commonDir).openBeneath(SlotRecord.place(slot.name)),

@@ -34,13 +34,18 @@ extension PoolDirectory {
                     continue
                 }
                 if record(in: pool)(name) == nil, access(pool.commonDir, F_OK) == 0 {
-                    _ = try discard(name, pool: pool)
+                    try skippingImmovable { _ = try discard(name, pool: pool) }
                 }
             }
         }
         // After the slots, whose indexes these are.
         for commonDir in commonDirs { try removeFilesWithoutSlot(commonDir) }
         return forgotten
+    }
+
+    /// Who empties or fills the pool says that it is left.
+    private func skippingImmovable(_ body: () throws -> Void) throws {
+        do { try body() } catch let error as SystemError where error.isImmovable {}
     }
 
     private func removeFilesWithoutSlot(_ commonDir: String) throws {
@@ -77,8 +82,10 @@ extension PoolDirectory {
             if isSlot(entry.name) {
                 guard let lease = try Lease(ifFree: SlotRecord.leaseName(entry.name), state: state) else { continue }
                 defer { lease.release() }
-                try directory.rename(entry.name, to: trash, as: entry.name)
-                slots += 1
+                try skippingImmovable {
+                    try directory.rename(entry.name, to: trash, as: entry.name)
+                    slots += 1
+                }
             } else if entry.name.hasPrefix(Pool.fileName) {
                 try directory.removeFile(entry.name)
             }
