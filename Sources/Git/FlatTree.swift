@@ -68,6 +68,17 @@ public struct FlatTree: Sendable {
         bytes[entry.nameStart..<(entry.pathStart + entry.pathLength)]
     }
 
+    /// Which directories hold one of these entries, directly or further below. One that holds none is made by nobody, as
+    /// with git.
+    public func directories(holding entries: some Sequence<Int>) -> [Bool] {
+        var isNeeded = [Bool](repeating: false, count: directories.count)
+        for index in entries { isNeeded[self.entries[index].directory] = true }
+        for index in directories.indices.dropFirst().reversed() where isNeeded[index] {
+            isNeeded[directories[index].directory] = true
+        }
+        return isNeeded
+    }
+
     fileprivate mutating func add(name: UnsafeRawBufferPointer, to parent: Int, mode: UInt32, id: ObjectID) {
         let above = directories[parent]
         let start = bytes.count
