@@ -116,14 +116,14 @@ struct PoolDirectory: Sendable {
     ) throws -> (slot: Slot, bytes: Int64) {
         let workdir = try stage.open(name)
         let index = try IndexFile(path: "\(own.path)/index")
-        let (mismatch, watch) = try verify(workdir, index)
+        let (mismatch, watch) = try verify(workdir, index, rights: nil)
         if let mismatch {
             throw EngineError(
                 .identity, .retry, "the slot \(workdir.path) was touched while it was filled: \(mismatch). Try again.")
         }
         let record = SlotRecord(
             slot: name, pool: pool, root: root, native: native, identity: try workdir.identity(),
-            index: try own.fileVersion("index"))
+            rights: try workdir.rights(), index: try own.fileVersion("index"))
         try own.create(SlotRecord.fileName, try record.json)
         try stage.rename(name, to: open().openOrMake(pool.name, mode: 0o700), as: name)
         let bytes = index.entries.reduce(Int64(0)) { $0 + (Int64($1.stat.byteCount) + 4095) & ~4095 }
@@ -131,10 +131,10 @@ struct PoolDirectory: Sendable {
     }
 
     private func verify(
-        _ workdir: borrowing Directory, _ index: IndexFile
+        _ workdir: borrowing Directory, _ index: IndexFile, rights: DirectoryRights?
     ) throws -> (mismatch: String?, watch: SlotWatch?) {
         let watch = SlotWatch()
-        let (mismatch, isWatched) = try SlotVerification.run(workdir, index, watch: watch)
+        let (mismatch, isWatched) = try SlotVerification.run(workdir, index, rights: rights, watch: watch)
         return (mismatch, isWatched ? watch : nil)
     }
 
@@ -158,7 +158,8 @@ struct PoolDirectory: Sendable {
             try own.contains("index"), try own.fileVersion("index") == slot.record.index
         else { return ("its index is another or gone", nil) }
         if let watch = slot.watch { return (watch.isQuiet() ? nil : "something in it was touched", nil) }
-        let (mismatch, watch) = try verify(workdir, IndexFile(path: "\(own.path)/index"))
+        let (mismatch, watch) = try verify(
+            workdir, IndexFile(path: "\(own.path)/index"), rights: slot.record.rights)
         return (mismatch, watch)
     }
 
