@@ -128,7 +128,10 @@ extension Engine {
             let name = worker.host == ProcessTable.host ? "worker" : "worker on \(worker.host)"
             found.append(ProcessInside(pid: worker.pid, name: name, holds: "worker"))
         }
-        if let workdir { found += try await blocking { try ProcessTable.inside([workdir]) } }
+        guard let workdir else { return found }
+        // Only now that it is to go: what is mapped is written later, but whoever is at work has more than that open.
+        let isRemoval = run.state == .cleaning
+        found += try await blocking { try ProcessTable.inside([workdir], mappings: isRemoval) }
         return found
     }
 
