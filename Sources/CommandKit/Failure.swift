@@ -41,7 +41,7 @@ package struct Failure: Error, CustomStringConvertible {
         status: ExitStatus = .failed
     ) {
         self.code = code
-        self.message = message
+        self.message = Suggestion.complete(message)
         self.disposition = disposition
         self.status = status
     }

@@ -39,9 +39,6 @@ package struct GlobalOptions: ParsableArguments {
         try Console.answer(json ? document().description : text())
     }
 
-    /// The option as the user gave it, to repeat in a command that is suggested.
-    package var repeated: String { state.map { " --state \(shellQuoted($0))" } ?? "" }
-
     /// An empty variable counts as unset.
     package func stateDirectory() throws -> String {
         let environment = ProcessInfo.processInfo.environment.filter { !$0.value.isEmpty }

@@ -1,4 +1,5 @@
 import CLibGit2
+import Glibc
 
 /// One `name = value` of a git configuration.
 public struct ConfigEntry: Hashable, Sendable {
@@ -14,9 +15,13 @@ public struct ConfigEntry: Hashable, Sendable {
 /// Reads configuration without opening a repository, which libgit2 refuses for extensions that it does not know.
 public enum ConfigFile {
     /// Every entry of one file, includes followed; empty when there is no such file.
-    /// - Throws: ``GitError`` when it cannot be parsed.
+    /// - Throws: ``GitError`` when it cannot be parsed, or is no regular file: libgit2 would wait at a FIFO for ever.
     public static func entries(_ path: String) throws(GitError) -> [ConfigEntry] {
         Libgit2.start
+        var value = stat()
+        if stat(path, &value) == 0, value.st_mode & S_IFMT != S_IFREG {
+            throw GitError(code: GIT_ERROR.rawValue, message: "\(path) is no regular file", function: "stat")
+        }
         var config: OpaquePointer?
         try check(git_config_open_ondisk(&config, path), "git_config_open_ondisk")
         defer { git_config_free(config) }

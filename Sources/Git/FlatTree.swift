@@ -38,6 +38,13 @@ public struct FlatTree: Sendable {
     public private(set) var directories: [Entry] = []
     /// A path that git would refuse to check out, if there is one. See: git `read-cache.c` (`verify_path`)
     public private(set) var refusedPath: String?
+    /// A path that stands where git would not have put it, or twice, if there is one. An index of this list would not be
+    /// one that git reads.
+    public fileprivate(set) var unorderedPath: String?
+
+    /// Deeper trees are refused, as by git since 2.43: no path of Linux has more components. See: man git-config
+    /// (`core.maxTreeDepth`), man 3 pathconf (PATH_MAX)
+    public static let deepest = 2048
 
     /// Gives a path as a C string.
     public func withPath<T>(_ entry: Entry, _ body: (UnsafePointer<CChar>) -> T) -> T {
@@ -61,6 +68,17 @@ public struct FlatTree: Sendable {
         bytes[entry.nameStart..<(entry.pathStart + entry.pathLength)]
     }
 
+    /// Which directories hold one of these entries, directly or further below. One that holds none is made by nobody, as
+    /// with git.
+    public func directories(holding entries: some Sequence<Int>) -> [Bool] {
+        var isNeeded = [Bool](repeating: false, count: directories.count)
+        for index in entries { isNeeded[self.entries[index].directory] = true }
+        for index in directories.indices.dropFirst().reversed() where isNeeded[index] {
+            isNeeded[directories[index].directory] = true
+        }
+        return isNeeded
+    }
+
     fileprivate mutating func add(name: UnsafeRawBufferPointer, to parent: Int, mode: UInt32, id: ObjectID) {
         let above = directories[parent]
         let start = bytes.count
@@ -81,7 +99,7 @@ public struct FlatTree: Sendable {
 
 extension Repository {
     /// Reads a tree and all trees below it.
-    /// - Throws: ``GitError``; also for a tree object that is damaged.
+    /// - Throws: ``GitError``; also for a tree object that is damaged, and for trees deeper than ``FlatTree/deepest``.
     public borrowing func flatten(tree id: ObjectID) throws -> FlatTree {
         let commonDir = String(cString: git_repository_commondir(pointer))
         var reader = ObjectReader(commonDir: commonDir, packs: PackSet(objects: "\(commonDir)/objects"))
@@ -91,17 +109,24 @@ extension Repository {
 
 extension ObjectReader {
     /// Reads a tree and all trees below it.
-    /// - Throws: ``GitError``; also for a tree object that is damaged.
+    /// - Throws: ``GitError``; also for a tree object that is damaged, and for trees deeper than ``FlatTree/deepest``.
     public mutating func flatten(tree id: ObjectID) throws -> FlatTree {
         var flat = FlatTree(top: id)
-        try flatten(directory: 0, into: &flat)
+        try flatten(directory: 0, depth: 0, into: &flat)
         return flat
     }
 
-    private mutating func flatten(directory: Int, into flat: inout FlatTree) throws {
+    private mutating func flatten(directory: Int, depth: Int, into flat: inout FlatTree) throws {
+        guard depth <= FlatTree.deepest else {
+            throw GitError(
+                code: GIT_ERROR.rawValue, category: Int32(GIT_ERROR_TREE.rawValue),
+                message: "the tree has more than \(FlatTree.deepest) levels, deeper than any path can be",
+                function: "flatten")
+        }
         // The bytes are copied out, since the trees below are read into the same memory.
         let content = try withObject(flat.directories[directory].id, as: .tree) { Array($0) }
         var offset = 0
+        var order = NameOrder()
         while offset < content.count {
             let below: Int? = try content.withUnsafeBytes { bytes in
                 guard let entry = RawTreeEntry(bytes, at: &offset) else {
@@ -111,9 +136,13 @@ extension ObjectReader {
                 }
                 let name = UnsafeRawBufferPointer(rebasing: bytes[entry.name])
                 flat.add(name: name, to: directory, mode: entry.mode, id: entry.id)
-                return entry.mode == 0o040000 ? flat.directories.count - 1 : nil
+                let isDirectory = entry.mode == 0o040000
+                if !order.follows(entry.name, isDirectory, in: bytes), flat.unorderedPath == nil {
+                    flat.unorderedPath = flat.path(isDirectory ? flat.directories.last! : flat.entries.last!)
+                }
+                return isDirectory ? flat.directories.count - 1 : nil
             }
-            if let below { try flatten(directory: below, into: &flat) }
+            if let below { try flatten(directory: below, depth: depth + 1, into: &flat) }
         }
     }
 }
@@ -157,6 +186,37 @@ private struct RawTreeEntry {
             case 0o040000: 0o040000
             default: 0o160000
             }
+    }
+}
+
+/// Sees whether the names of one tree stand in git's order, each once. See: git `fsck.c` (`verify_ordered`)
+private struct NameOrder {
+    private var previous: (name: Range<Int>, isDirectory: Bool)?
+    /// Files whose names the previous name begins with. The directory `a` stands behind the files `a` and `a-b`.
+    private var files: [Range<Int>] = []
+
+    mutating func follows(_ name: Range<Int>, _ isDirectory: Bool, in tree: UnsafeRawBufferPointer) -> Bool {
+        defer {
+            previous = (name, isDirectory)
+            if !isDirectory { files.append(name) }
+        }
+        guard let previous else { return true }
+        while let file = files.last, !isBeginning(file, of: name, in: tree) { files.removeLast() }
+        if isDirectory, files.contains(where: { $0.count == name.count }) { return false }
+        // A directory counts as if a slash ended its name. See: git `tree.c` (`base_name_compare`)
+        let length = min(previous.name.count, name.count)
+        let order = memcmp(
+            tree.baseAddress! + previous.name.lowerBound, tree.baseAddress! + name.lowerBound, length)
+        if order != 0 { return order < 0 }
+        func end(_ name: Range<Int>, _ isDirectory: Bool) -> UInt8 {
+            length < name.count ? tree[name.lowerBound + length] : isDirectory ? UInt8(ascii: "/") : 0
+        }
+        return end(previous.name, previous.isDirectory) < end(name, isDirectory)
+    }
+
+    private func isBeginning(_ file: Range<Int>, of name: Range<Int>, in tree: UnsafeRawBufferPointer) -> Bool {
+        file.count <= name.count
+            && memcmp(tree.baseAddress! + file.lowerBound, tree.baseAddress! + name.lowerBound, file.count) == 0
     }
 }
 

@@ -45,9 +45,10 @@ struct PackReader: ~Copyable {
     mutating func read(_ id: ObjectID) -> (kind: Kind, bytes: UnsafeRawBufferPointer)? {
         for step in packs.indices {
             let number = (lastPack + step) % packs.count
-            if let offset = packs[number].offset(of: id) {
+            // An object may be in several packs, and one of them damaged.
+            if let offset = packs[number].offset(of: id), let object = read(number, at: offset) {
                 lastPack = number
-                return read(number, at: offset)
+                return object
             }
         }
         return nil

@@ -22,6 +22,7 @@ package enum TextFile {
             case .notRegular: "is not a regular file. Put a text file there."
             case .tooLarge(let limit): "is larger than \(limit >> 10) KiB. Shorten it."
             case .notText: "is not a text file in UTF-8. Save it as one."
+            case .system(EISDIR): "is a directory. Put a file in its place."
             case .system(let errno):
                 "cannot be read: \(String(cString: strerror(errno))). Give this user the right to it, or remove it."
             }

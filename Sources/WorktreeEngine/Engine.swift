@@ -6,7 +6,7 @@ public import Registry
 import Synchronization
 
 public import struct Foundation.Date
-import class Foundation.ProcessInfo
+public import class Foundation.ProcessInfo
 
 /// Gives every run of an agent a clean workdir of its own, and takes it back without losing work.
 ///

@@ -139,7 +139,10 @@ extension EngineError {
         case .noSpace, Errno(rawValue: 122):  // EDQUOT
             EngineError(
                 .disk, .blocked, "\(context): no space is left (\(error)). Free space, then try again.", cause: error)
-        case .permissionDenied, .notPermitted, .readOnlyFileSystem:
+        case .readOnlyFileSystem:
+            EngineError(
+                .system, .blocked, "\(context): \(error). Remount it writable, then try again.", cause: error)
+        case .permissionDenied, .notPermitted:
             EngineError(
                 .system, .needsHuman, "\(context): \(error). Give this user the right to it, then try again.",
                 cause: error)

@@ -4,8 +4,6 @@ import WorktreeEngine
 /// A cleanup plan as people and programs read it.
 struct PlanReport {
     let plan: CleanupPlan
-    /// Options to repeat in the command that is suggested.
-    let options: String
 
     var json: JSON {
         plan.run.key.json.adding([
@@ -49,17 +47,17 @@ struct PlanReport {
 
     /// What to do next.
     private var advice: [String] {
-        let command = "wtengine cleanup \(plan.run.key)\(options) --confirm \(plan.token)"
+        let command = "wtengine cleanup \(plan.run.key)\(Suggestion.options) --confirm \(plan.token)"
         if let reason = plan.run.lockReason {
             return [
-                "Refused while it is locked (\(Table.visible(reason))). To release it:",
-                "  wtengine unlock \(plan.run.key)\(options)",
+                "Cannot be confirmed while it is locked (\(Table.visible(reason))). To release it:",
+                "  wtengine unlock \(plan.run.key)\(Suggestion.options)",
             ]
         }
         if !plan.processes.isEmpty {
             return [
-                "Refused while processes are inside. End them, then plan again:",
-                "  wtengine cleanup \(plan.run.key)\(options)",
+                "Cannot be confirmed while processes are inside. End them, then plan again:",
+                "  wtengine cleanup \(plan.run.key)\(Suggestion.options)",
             ]
         }
         if plan.risks.isEmpty { return ["To clean up:", "  \(command)"] }

@@ -8,25 +8,30 @@ extension SweepReport {
             "cleaned": .array(cleaned.map(\.json)), "quarantined": .array(quarantined.map(Self.json)),
             "skipped": .array(skipped.map(Self.json)), "pruned": .array(pruned.map(\.json)),
             "emptied": .number(emptied),
-            "trashLeft": .array(trashLeft.map { ["path": .text($0.path), "reason": .text($0.reason)] }),
-            "slotsFilled": .number(slotsFilled),
-            "poolsLeft": .array(poolsLeft.map { ["repo": .text($0.repository), "reason": .text($0.reason)] }),
+            "trashLeft": .array(
+                trashLeft.map { ["path": .text($0.path), "reason": .text(Suggestion.complete($0.reason))] }),
+            "slotsFilled": .number(slotsFilled), "slotsRenewed": .number(slotsRenewed),
+            "poolsLeft": .array(
+                poolsLeft.map { ["repo": .text($0.repository), "reason": .text(Suggestion.complete($0.reason))] }),
         ]
     }
 
     /// A line for everything that was done or left; empty when there was nothing.
     var lines: [String] {
-        cleaned.map { "cleaned \($0)" } + pruned.map { "pruned \($0)" }
-            + quarantined.map { "quarantined \($0.run): \($0.reason)" }
-            + skipped.map { "skipped \($0.run): \($0.reason)" }
+        let left =
+            quarantined.map { "quarantined \($0.run): \($0.reason)" } + skipped.map { "skipped \($0.run): \($0.reason)" }
             + trashLeft.map { "could not unlink \($0.path): \($0.reason)" }
             + poolsLeft.map { "could not fill the pool of \($0.repository): \($0.reason)" }
-            + (slotsFilled > 0 ? ["filled \(slotsFilled) slot(s) of pools"] : [])
+        let slots =
+            (slotsFilled > 0 ? ["filled \(slotsFilled)"] : [])
+            + (slotsRenewed > 0 ? ["brought \(slotsRenewed) forward"] : [])
+        return cleaned.map { "cleaned \($0)" } + pruned.map { "pruned \($0)" } + left.map(Suggestion.complete)
+            + (slots.isEmpty ? [] : ["slots of pools: \(slots.joined(separator: ", "))"])
             + (emptied > 0 ? ["emptied \(emptied) from the trash"] : [])
     }
 
     private static func json(_ item: (run: RunKey, reason: String)) -> JSON {
-        item.run.json.adding(["reason": .text(item.reason)])
+        item.run.json.adding(["reason": .text(Suggestion.complete(item.reason))])
     }
 }
 
@@ -47,6 +52,8 @@ extension Engine {
     func emptyTrash() async {
         let left = await finishTrash()
         guard left > 0 else { return }
-        Console.tell("\(left) removed workdir(s) could not be unlinked yet; the next `wtengine sweep` does it.")
+        Console.tell(
+            Suggestion.complete(
+                "\(left) removed workdir(s) could not be unlinked yet; the next `wtengine sweep` does it."))
     }
 }

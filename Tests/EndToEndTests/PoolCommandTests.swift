@@ -53,4 +53,36 @@ import Testing
             repository, issue: "local#1", run: "2026-02-14-backend-0001", more: ["--materializer", "pool"])
         #expect(try await git("status", "--porcelain", "--ignored", in: path) == "")
     }
+
+    @Test func `suggested commands name the state directory that was given, and work as they are`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        let none: [String: String?] = ["WTENGINE_STATE": nil]
+        let state = "\(scratch.path)/it's here"
+        let named = ["--state", state]
+        let fill = ["pool", "fill", "--repo", repository.path, "--size", "1"]
+        #expect(try await tool.run(fill + named, environment: none).status == 0)
+        try await repository.commit([TestFile("more")], message: "second")
+        let doctor = try await tool.run(["doctor", "--json"] + named, environment: none)
+        let remedy = try #require(try doctor.array.compactMap { $0["remedy"] as? String }.first)
+        #expect(remedy.hasPrefix("wtengine sweep --state "))
+        let path = URL(fileURLWithPath: Tool.path).deletingLastPathComponent().path
+        try await run(["sh", "-ec", "PATH=\(path):$PATH; unset WTENGINE_STATE; \(remedy)"], in: scratch.path)
+        let status = try await tool.run(["pool", "status", "--json"] + named, environment: none)
+        #expect(try status.array.map { $0["ready"] as? Int } == [1])
+        let unknown = try await tool.run(["show", "local#1", "2026-02-14-backend-0001"] + named, environment: none)
+        #expect(unknown.message.contains("`wtengine list --state '"), "\(unknown.message)")
+    }
+
+    @Test func `what a sweep did to the slots of pools is told`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("a")])
+        let tool = try Tool(scratch)
+        let fill = ["pool", "fill", "--repo", repository.path, "--size", "2"]
+        #expect(try await tool.run(fill).status == 0)
+        _ = try await tool.spawn(repository, issue: "local#1", run: "2026-02-14-backend-0001")
+        try await repository.commit([TestFile("b")], message: "second")
+        #expect(try await tool("sweep").output.contains("slots of pools: filled 1, brought 1 forward"))
+    }
 }

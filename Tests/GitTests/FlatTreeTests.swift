@@ -30,10 +30,11 @@ import Testing
         #expect(flat.entries.map(\.isExecutable) == [false, false, true, true])
     }
 
-    @Test func `a tree of 1500 levels is flattened`() async throws {
+    @Test(arguments: [1500, 2048, 2049, 25_000])
+    func `a tree is flattened to the depth that git reads, and no deeper one crashes`(_ levels: Int) async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])
-        let path = (0..<1500).map { _ in "d" }.joined(separator: "/") + "/f"
+        let path = String(repeating: "d/", count: levels) + "f"
         try write(
             TestFile(
                 "import",
@@ -41,10 +42,33 @@ import Testing
             in: scratch.path)
         try await sh("git fast-import --quiet --force <../import", in: repository.path)
         let handle = try Repository(gitDirectory: "\(repository.path)/.git")
-        let flat = try handle.flatten(tree: handle.tree(ofCommit: handle.commit("deep")))
+        let tree = try handle.tree(ofCommit: handle.commit("deep"))
+        guard levels <= FlatTree.deepest else {
+            let error = #expect(throws: GitError.self) { try handle.flatten(tree: tree) }
+            #expect(error?.message.contains("levels") == true)
+            return
+        }
+        let flat = try handle.flatten(tree: tree)
         #expect(flat.entries.count == 1)
-        #expect(flat.directories.count == 1501)
+        #expect(flat.directories.count == levels + 1)
         #expect(flat.path(flat.entries[0]) == path)
+    }
+
+    @Test(arguments: [
+        ("a b", nil), ("a a-b a.c a/f a0", "a/f"), ("a-b a/f a0", nil), ("a a-b a.c a0", nil), ("b a", "a"),
+        ("a a", "a"), ("a a/f", "a"), ("a/f a/f", "a"), ("a/f a", "a"), ("a0 a/f", "a"), ("a a-b a/f", "a"),
+    ])
+    func `a path that git would have put elsewhere, or only once, is found`(_ names: String, _ found: String?)
+        async throws
+    {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let tree = try await literalTree(names.split(separator: " ").map(String.init), in: repository.path)
+        let flat = try Repository(gitDirectory: "\(repository.path)/.git").flatten(tree: try #require(ObjectID(tree)))
+        #expect((flat.unorderedPath != nil) == (found != nil), "\(flat.unorderedPath ?? "none")")
+        let verdict = try await sh(
+            "git fsck 2>&1 | grep -cE 'treeNotSorted|duplicateEntries' || true", in: repository.path)
+        #expect((verdict != "0\n") == (found != nil), "\(verdict)")
     }
 
     @Test func `the empty tree has one directory and no entry`() async throws {

@@ -72,6 +72,22 @@ import Testing
         }
     }
 
+    @Test func `an object that is damaged in one pack is read from another`() async throws {
+        let scratch = try Scratch()
+        let path = try await packed(scratch)
+        let directory = "\(path)/.git/objects/pack"
+        // Another pack of the same objects, which comes first.
+        try await sh(
+            """
+            P=$(echo pack-*.pack); cp ${P%.pack}.idx pack-0000.idx
+            { head -c 12 $P; head -c $(($(wc -c <$P) - 32)) /dev/zero; tail -c 20 $P; } >pack-0000.pack
+            """, in: directory)
+        var reader = reader("\(path)/.git/objects")
+        for id in try await blobs(path) {
+            #expect(try reader.withBlob(id) { ObjectID.ofBlob(Array($0)) } == id)
+        }
+    }
+
     @Test func `a tree is no blob`() async throws {
         let scratch = try Scratch()
         let path = try await packed(scratch)

@@ -85,6 +85,39 @@ public struct TestRepository: Sendable {
     }
 }
 
+/// Writes a tree object as it is asked for, in an order and with names twice that git would not write.
+/// - Parameter names: `d/f` is a directory `d` that holds a file `f`.
+/// - Returns: the tree.
+public func literalTree(_ names: [String], in directory: String) async throws -> String {
+    func id(_ arguments: [String]) async throws -> String {
+        String(try await run(["git"] + arguments, in: directory).prefix(40))
+    }
+    func literal(_ entries: [(mode: String, name: String, id: String)]) async throws -> String {
+        var content: [UInt8] = []
+        for entry in entries {
+            content += Array("\(entry.mode) \(entry.name)\0".utf8)
+            var digits = entry.id[...]
+            while !digits.isEmpty {
+                content.append(UInt8(digits.prefix(2), radix: 16)!)
+                digits = digits.dropFirst(2)
+            }
+        }
+        let file = "\(directory)/.git/literal-\(UUID().uuidString)"
+        try Data(content).write(to: URL(fileURLWithPath: file))
+        return try await id(["hash-object", "-t", "tree", "-w", "--literally", file])
+    }
+    try Data("literal\n".utf8).write(to: URL(fileURLWithPath: "\(directory)/.git/literal"))
+    let blob = try await id(["hash-object", "-w", "\(directory)/.git/literal"])
+    var entries: [(String, String, String)] = []
+    for name in names {
+        let parts = name.split(separator: "/").map(String.init)
+        entries.append(
+            parts.count == 1
+                ? ("100644", name, blob) : ("40000", parts[0], try await literal([("100644", parts[1], blob)])))
+    }
+    return try await literal(entries)
+}
+
 /// Writes a file below a directory.
 public func write(_ file: TestFile, in directory: String) throws {
     let path = "\(directory)/\(file.path)"

@@ -59,6 +59,40 @@ import Testing
         #expect(try await run.engine.planCleanup(run.key).token == plan.token)
     }
 
+    /// `$F` ends in a byte that is not UTF-8.
+    @Test(
+        arguments: [
+            ("an untracked file", "printf one >$F", "printf 'two, precious' >$F"),
+            ("another name of an untracked file", "printf one >$F", "mv $F ${F%?}$(printf '\\376')"),
+            ("a tracked file", "printf one >$F; git add .; git commit -qm x; printf two >$F", "printf three >$F"),
+            ("a file in a nested repository", "git init -q n; printf one >n/$F", "printf two >n/$F"),
+            ("a nested repository", "git init -q $F; printf one >$F/x", "printf two >$F/x"),
+            (
+                "an ignored nested repository", "mkdir build; git init -q build/$F; printf one >build/$F/x",
+                "printf two >build/$F/x"
+            ),
+            (
+                "the name of an ignored file", "mkdir -p new; printf one >new/$F.log",
+                "mv new/$F.log new/${F%?}$(printf '\\376').log"
+            ),
+            (
+                "a file named as an index", "git init -q n; mkdir n/x.git; printf one >n/x.git/index",
+                "printf two >n/x.git/index"
+            ),
+        ], [Materializer.checkout, .git])
+    func `a name that is not UTF-8 is bound by the token as any other`(
+        _ change: (name: String, before: String, after: String), _ materializer: Materializer
+    ) async throws {
+        let run = try await RunFixture(materializer)
+        try await run.sh("F=$(printf 'x\\377'); " + change.before)
+        let plan = try await run.engine.planCleanup(run.key)
+        #expect(try await run.engine.planCleanup(run.key).token == plan.token)
+        try await run.sh("F=$(printf 'x\\377'); " + change.after)
+        #expect(try await code { _ = try await run.engine.cleanup(plan, discard: true) } == .planChanged)
+        let fresh = try await run.engine.planCleanup(run.key)
+        #expect(try await run.engine.cleanup(fresh, discard: true).run.state == .removed)
+    }
+
     // MARK: Who is inside
 
     @Test(arguments: [
@@ -84,7 +118,9 @@ import Testing
         #expect(try await run.engine.cleanup(run.engine.planCleanup(run.key)).run.state == .removed)
     }
 
-    @Test func `who is inside when the files are read keeps the workdir, also when it has left by the end`() async throws {
+    @Test func `who is inside when the files are read keeps the workdir, also when it has left by the end`()
+        async throws
+    {
         // git runs the filter while it compares README.md, which has been touched: the look at the files has begun.
         let run = try await RunFixture(
             .git,

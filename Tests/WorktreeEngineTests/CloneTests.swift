@@ -104,6 +104,20 @@ import WorktreeEngine
     }
 
     @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
+    func `commits of a clone are at risk when the repository cannot take them`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let mount = try await Mount(readOnly: repository.path)
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(mount.path))
+        try await sh("git commit -qm own --allow-empty", in: workdir.path)
+        let plan = try await engine.planCleanup(workdir.run)
+        #expect(plan.risks.map(\.kind) == [.branchCommits], "\(plan.risks)")
+        #expect(try await code { _ = try await engine.cleanup(plan) } == .workAtRisk)
+        #expect(try await engine.cleanup(plan, discard: true).run.state == .removed)
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"))
     func `a clone that fails is rolled back where the repository cannot be written`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()

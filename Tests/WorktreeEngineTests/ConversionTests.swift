@@ -80,6 +80,30 @@ import WorktreeEngine
         try await expectEqual(repository, scratch)
     }
 
+    /// Swift takes these for the end of a line, or for a part of the blank before them; git takes them for letters.
+    @Test(arguments: ["\r", "\u{0B}", "\u{0C}", "\u{85}", "\u{2028}", "\u{2029}", " \u{301}"], [true, false])
+    func `nothing but a line feed ends a line of attributes`(_ text: String, _ isInPattern: Bool) async throws {
+        let lines = isInPattern ? "*.t\(text)xt eol=crlf\n# eol=crlf\n" : "*.txt\(text)eol=crlf\n*.c eol=crlf \(text)\n"
+        for file in [".gitattributes", ".git/info/attributes"] {
+            let scratch = try Scratch()
+            let isTracked = file == ".gitattributes"
+            let repository = try await repository(isTracked ? lines : nil, scratch)
+            if !isTracked { try write(TestFile(file, lines), in: repository.path) }
+            let engine = try await scratch.engine()
+            let workdir = try await engine.spawn(request(repository.path))
+            let expected = try await gitsOwnCheckout(of: workdir.base, in: repository.path, scratch: scratch)
+            #expect(try snapshot(workdir.path) == expected)
+        }
+    }
+
+    @Test func `a filter whose name is not ASCII is found in every attribute file`() async throws {
+        let scratch = try Scratch()
+        let repository = try await repository(nil, scratch)
+        try await git("config", "filter.ü.smudge", "tr a-z A-Z", in: repository.path)
+        try write(TestFile(".git/info/attributes", "*.txt filter=ü\n"), in: repository.path)
+        try await expectEqual(repository, scratch, materializer: .git)
+    }
+
     @Test func `attributes come from info and from the user's file as well`() async throws {
         let scratch = try Scratch()
         let repository = try await repository(nil, scratch)

@@ -106,4 +106,30 @@ import Testing
         let unable = try await snapshots(Scratch(below: "/dev/shm"))
         #expect(unable.level == .info && unable.message.contains("no snapshots (tmpfs)"))
     }
+
+    @Test func `commands in remedies are complete and quoted for a shell`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("it's ours")
+        let engine = try await scratch.engine { $0.refillsPools = false }
+        try await engine.fillPool(repository: repository.path, base: "HEAD", size: 1)
+        try await git("config", "core.autocrlf", "true", in: repository.path)
+        let quoted = shellQuoted(repository.path)
+        #expect(quoted.hasSuffix("/it'\\''s ours'"))
+        let fill = "wtengine pool fill --repo \(quoted) --base HEAD --size 1"
+        #expect(try await engine.doctor().contains { $0.remedy == fill })
+        #expect(try await engine.sweep().poolsLeft.map { $0.reason.contains("`\(fill)`") } == [true])
+        try await git("symbolic-ref", "HEAD", "refs/heads/none", in: repository.path)
+        #expect(try await engine.doctor().contains { $0.remedy == "wtengine pool drain --repo \(quoted)" })
+    }
+
+    @Test func `a run whose repository is gone is left to a person`() async throws {
+        let run = try await RunFixture()
+        #expect(try await !run.engine.doctor().contains { $0.level == .error })
+        try FileManager.default.removeItem(atPath: run.repository.path)
+        let finding = try #require(try await run.engine.doctor().first { $0.level == .error })
+        #expect(finding.message == "the repository \(run.repository.path) of run \(run.key) is gone")
+        #expect(finding.remedy == "look at \(run.path), then: wtengine cleanup \(run.key)")
+        let problems = try await run.engine.verify(run.key)
+        #expect(problems.count == 1 && problems[0].contains("is gone"), "\(problems)")
+    }
 }

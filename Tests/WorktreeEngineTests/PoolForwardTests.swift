@@ -64,6 +64,22 @@ import Testing
     }
 
     @Test(arguments: [true, false])
+    func `a directory whose tree is empty is made by nobody`(_ isOwn: Bool) async throws {
+        let fixture = try await PoolFixture(files: Self.files + [TestFile("only/one/file")])
+        let engine = isOwn ? fixture.engine : try await fixture.stranger()
+        try await shell(
+            """
+            T=$(git mktree </dev/null | xargs printf '040000 tree %s\\tone\\n' | git mktree)
+            T=$(git ls-tree HEAD | sed "s/^040000 tree .*\tonly$/040000 tree $T\tonly/" | git mktree)
+            git reset -q --hard $(git commit-tree -p HEAD -m empty $T)
+            """, in: fixture.repository.path)
+        let workdir = try await engine.spawn(request(fixture.repository.path))
+        #expect(workdir.materializer == .pool)
+        try await fixture.expectGitsOwn(workdir)
+        #expect(try await engine.fillPool(repository: fixture.repository.path, size: 1).ready == 1)
+    }
+
+    @Test(arguments: [true, false])
     func `a fill brings stale slots forward instead of making new ones`(_ isOwn: Bool) async throws {
         let fixture = try await PoolFixture(size: 2, files: Self.files)
         let engine = isOwn ? fixture.engine : try await fixture.stranger()

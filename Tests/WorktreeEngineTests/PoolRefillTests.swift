@@ -50,7 +50,7 @@ import Testing
         let fixture = try await PoolFixture(size: 1, files: [TestFile("a"), TestFile("b")])
         try await fixture.repository.commit([TestFile("a", "other\n")], message: "second")
         let report = try await fixture.engine.sweep()
-        #expect(report.slotsFilled == 0 && report.poolsLeft.isEmpty)
+        #expect(report.slotsFilled == 0 && report.slotsRenewed == 1 && report.poolsLeft.isEmpty)
         #expect(try await fixture.status().map { [$0.ready, $0.stale] } == [1, 0])
     }
 
@@ -63,6 +63,28 @@ import Testing
         #expect(report.poolsLeft.isEmpty)
         #expect(try await fixture.engine.poolStatus() == [])
         #expect(fixture.slots == [])
+    }
+
+    @Test func `a sweep forgets the pool that was filled from a worktree which is gone`() async throws {
+        let fixture = try await PoolFixture(size: 0)
+        let workdir = try await fixture.engine.spawn(request(fixture.repository.path))
+        try await fixture.engine.fillPool(repository: workdir.path, size: 1)
+        _ = try await fixture.engine.cleanup(fixture.engine.planCleanup(workdir.run))
+        let finding = try #require(try await fixture.engine.doctor().first { $0.message.hasPrefix("pool of ") })
+        #expect(finding.remedy == "wtengine sweep")
+        #expect(try await fixture.engine.sweep().poolsLeft.isEmpty)
+        #expect(try await fixture.engine.poolStatus() == [])
+        #expect(fixture.slots == [])
+    }
+
+    @Test func `nothing of a pool that was forgotten stays in the repositories of runs`() async throws {
+        let fixture = try await PoolFixture(size: 2)
+        _ = try await fixture.engine.spawn(request(fixture.repository.path))
+        let directory = (fixture.slots[0] as NSString).deletingLastPathComponent
+        try await shell("echo '{' > pool.json", in: directory)
+        _ = try await fixture.engine.recover()
+        #expect(fixture.slots == [])
+        #expect(try await fixture.leftovers() == [])
     }
 
     @Test func `a pool that can no longer be filled is reported, and spawns go on`() async throws {

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -83,6 +84,69 @@ import Testing
             #expect(fixture.slots == [], "\(damage)")
             #expect(try await fixture.leftovers() == [], "\(damage)")
         }
+    }
+
+    /// inotify tells who watches; these are for whoever does not.
+    @Test(arguments: [
+        "find . -type d -exec chmod 777 {} +", "chmod 777 .", "chmod 700 .", "chmod g+s sub", "chown 65534 sub/deep",
+        "chgrp 65534 .", "find . -type d -exec chown 65534 {} +",
+    ])
+    func `a slot whose directories have another mode or owner is thrown away by whoever did not watch it`(
+        _ touch: String
+    ) async throws {
+        guard geteuid() == 0 || touch.hasPrefix("chmod") || touch.contains("exec chmod") else { return }
+        let fixture = try await PoolFixture()
+        let engine = try await fixture.stranger()
+        try await shell(touch, in: fixture.slots[0])
+        let workdir = try await engine.spawn(request(fixture.repository.path))
+        #expect(workdir.materializer == .checkout)
+        try await fixture.expectGitsOwn(workdir)
+        #expect(fixture.slots == [])
+    }
+
+    @Test(arguments: ["ln -s / $SLOT", "echo > $SLOT", "mkfifo $SLOT"], [true, false])
+    func `what stands in place of a slot is thrown away, and the next slot serves`(
+        _ replacement: String, _ isOwn: Bool
+    ) async throws {
+        let fixture = try await PoolFixture(size: 2)
+        let engine = isOwn ? fixture.engine : try await fixture.stranger()
+        // Which comes first is chance: the second time there is no other.
+        for number in 1...2 {
+            try await shell("rm -r $SLOT; \(replacement)", in: "/", ["SLOT": fixture.slots[0]])
+            let workdir = try await engine.spawn(request(fixture.repository.path, issue: "local#\(number)"))
+            try await fixture.expectGitsOwn(workdir)
+            if number == 1, fixture.slots.count == 1 { continue }
+            try await engine.fillPool(repository: fixture.repository.path, size: 2)
+        }
+        try await shell("rm -r $SLOT; \(replacement)", in: "/", ["SLOT": fixture.slots[0]])
+        #expect(try await engine.fillPool(repository: fixture.repository.path, size: 2).ready == 2)
+        #expect(try await engine.drainPool() == 2)
+        _ = await engine.finishTrash()
+        #expect(try await fixture.leftovers() == [])
+    }
+
+    @Test(.enabled(if: Mount.isPossible, "needs root and the right to mount"), arguments: [true, false])
+    func `a slot that cannot be moved is left, and others serve`(_ isOwn: Bool) async throws {
+        let fixture = try await PoolFixture(size: 2)
+        let engine = isOwn ? fixture.engine : try await fixture.stranger()
+        let slot = fixture.slots[0]
+        try await run(["mount", "--bind", slot, slot], in: "/")
+        defer { umount2(slot, CInt(MNT_DETACH)) }
+        let first = try await engine.spawn(request(fixture.repository.path))
+        #expect(first.materializer == .pool)
+        let second = try await engine.spawn(request(fixture.repository.path, issue: "local#2"))
+        #expect(second.materializer == .checkout)
+        try await fixture.expectGitsOwn(first)
+        try await engine.fillPool(repository: fixture.repository.path, size: 1)
+        _ = try await engine.sweep()
+        _ = try await engine.recover()
+        let third = try await engine.spawn(request(fixture.repository.path, issue: "local#3"))
+        try await fixture.expectGitsOwn(third)
+        do { try await engine.drainPool() } catch { #expect(error.message.contains("cannot be moved away")) }
+        #expect(fixture.slots == [slot])
+        umount2(slot, CInt(MNT_DETACH))
+        try await engine.drainPool()
+        #expect(fixture.slots == [])
     }
 
     @Test func `reading a slot does not touch it`() async throws {

@@ -169,6 +169,58 @@ import WorktreeEngine
             request(repository.path), engine, code: .git, mentions: "sub/data.dat", repository: repository.path)
     }
 
+    @Test func `a blob that is damaged in a pack and whole beside it is git's to find, when nothing is forced`()
+        async throws
+    {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        try await sh(
+            """
+            git rev-parse HEAD:sub/data.dat | git pack-objects -q .git/objects/pack/pack
+            P=$(echo .git/objects/pack/*.pack); chmod +w $P; printf '\\377\\377\\377' | dd of=$P bs=1 seek=14 conv=notrunc
+            """, in: repository.path)
+        let engine = try await scratch.engine()
+        try await expectRefused(
+            request(repository.path, materializer: .checkout), engine, code: .git, mentions: "sub/data.dat",
+            repository: repository.path)
+        let workdir = try await engine.spawn(request(repository.path))
+        #expect(workdir.materializer == .git)
+        let expected = try await gitsOwnCheckout(of: workdir.base, in: repository.path, scratch: scratch)
+        #expect(try snapshot(workdir.path) == expected)
+        #expect(try await engine.verify(workdir.run) == [])
+        _ = try await engine.cleanup(engine.planCleanup(workdir.run))
+    }
+
+    @Test(arguments: [["b", "a"], ["a", "a"], ["a", "a/f"], ["a", "a-b", "a/f"]])
+    func `a tree out of order, or with a name twice, is git's to write`(_ names: [String]) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let tree = try await literalTree(names, in: repository.path)
+        let base = String(try await git("commit-tree", "-m", "odd", tree, in: repository.path).prefix(40))
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path, base: base))
+        #expect(workdir.materializer == .git)
+        let expected = try await gitsOwnCheckout(of: base, in: repository.path, scratch: scratch)
+        #expect(try snapshot(workdir.path) == expected)
+        try await git("ls-files", "--debug", in: workdir.path)
+    }
+
+    @Test func `a tree that is deeper than any path`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let path = String(repeating: "d/", count: 25_000) + "f"
+        try write(
+            TestFile(
+                "import",
+                "commit refs/heads/deep\ncommitter T <t@e> 1 +0000\ndata 1\nx\nM 644 inline \(path)\ndata 1\ny\n"),
+            in: scratch.path)
+        try await sh("git fast-import --quiet --force <../import", in: repository.path)
+        let engine = try await scratch.engine()
+        try await expectRefused(
+            request(repository.path, base: "deep"), engine, code: .git, mentions: "2048 levels",
+            repository: repository.path)
+    }
+
     @Test func `a tree with a path that git refuses`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])

@@ -7,10 +7,12 @@ import Registry
 struct NestedRepository: Hashable, Sendable {
     /// Below the workdir; for a submodule without files, its git directory.
     let path: String
-    /// Its git directory; nil when its `.git` leads nowhere.
+    /// Its git directory; nil when its `.git` leads nowhere or its name is not UTF-8.
     let gitDir: String?
     /// Its files; nil for a bare repository and a submodule without files.
     let workTree: String?
+    /// The path as it is on disk, which need not be UTF-8; nil for a submodule without files.
+    var rawPath: [UInt8]?
 }
 
 enum NestedRepositories {
@@ -37,15 +39,21 @@ enum NestedRepositories {
             }
             let entries = try directory.rawEntries()
             let names = Set(entries.map { text($0.name) })
+            let raw = bytes.dropLast().map { UInt8(bitPattern: $0) }
+            // The replaced text may name another directory.
+            let isText = relative.utf8.elementsEqual(raw)
             if !relative.isEmpty {
                 if names.contains(".git") {
                     found.append(
                         NestedRepository(
-                            path: relative, gitDir: gitDir(of: relative, workdir: workdir, home: home),
-                            workTree: "\(workdir)/\(relative)"))
+                            path: relative,
+                            gitDir: isText ? gitDir(of: relative, workdir: workdir, home: home) : nil,
+                            workTree: "\(workdir)/\(relative)", rawPath: raw))
                 } else if names.isSuperset(of: ["HEAD", "objects", "refs"]) {
                     found.append(
-                        NestedRepository(path: relative, gitDir: "\(workdir)/\(relative)", workTree: nil))
+                        NestedRepository(
+                            path: relative, gitDir: isText ? "\(workdir)/\(relative)" : nil, workTree: nil, rawPath: raw
+                        ))
                     continue
                 }
             }
@@ -99,12 +107,13 @@ enum NestedRepositories {
 extension Engine {
     /// Why a nested repository is work at risk; nil when all of it is reached by references of its remotes.
     func workAtRisk(in nested: NestedRepository) async throws -> String? {
-        guard let gitDir = nested.gitDir else { return "its .git leads nowhere" }
+        guard let gitDir = nested.gitDir else { return "its .git leads nowhere, or its name is not UTF-8" }
         do {
             let commonDir = try RepositoryLocation.find(gitDir).commonDir
-            let place = WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: nested.workTree)
+            let place = WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: nested.workTree, isForeign: true)
             // Its entry would be left behind, and it may hold detached commits.
             if commonDir != gitDir { return "a linked worktree of \(commonDir)" }
+            try await blocking { try place.checkGitDirectory() }
             // Every reference of a bare mirror is a copy of one of its remote, such as package managers keep.
             if nested.workTree == nil, try isMirror(commonDir) { return nil }
             if let operation = Operation.inProgress(gitDir) { return "\(operation) in progress" }
@@ -127,6 +136,8 @@ extension Engine {
                 }
             }
             return nil
+        } catch let error as CannotLook {
+            return error.reason
         } catch {
             return "it cannot be read: \(EngineError.wrap(error, "reading it").message)"
         }
@@ -141,6 +152,7 @@ extension Engine {
     /// What git knows of a place, through libgit2 where that can.
     func workingState(_ place: WorkingPlace) async throws -> WorkingState {
         do {
+            try await blocking { try place.checkGitDirectory() }
             let kept = place.gitDir == place.commonDir ? nil : knownActor(for: place.commonDir)?.history
             if let state = try await blocking({ try WorkingState.native(place, kept) }) { return state }
         } catch let error as GitError {
@@ -149,7 +161,8 @@ extension Engine {
             logger.info(
                 "libgit2 cannot read it, asking git", metadata: ["gitDir": "\(place.gitDir)", "error": "\(error)"])
         }
-        return try await WorkingState.process(place, git)
+        try await blocking { try place.checkFiles() }
+        return try await WorkingState.process(place, place.isForeign ? git.confined(to: place.gitDir) : git)
     }
 }
 

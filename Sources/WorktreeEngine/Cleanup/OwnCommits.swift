@@ -41,11 +41,11 @@ extension Engine {
             }
             if let found { return found }
         }
-        let listed = try await git.require(
+        let listed = try await git.offline.require(
             in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(if)%(symref)%(then)%(refname)%(end)"])
         let symbolic = listed.text.split(separator: "\n").map(String.init)
         let passing = Repository.passing.map { "\($0)*" }
-        let result = try await git.require(
+        let result = try await git.offline.require(
             in: nil,
             ["--git-dir=\(gitDir)", "log", "--max-count=100", "--format=%H %s", tip, "--not"]
                 + (excluded + symbolic + passing).map { "--exclude=\($0)" } + ["--glob=\(onlyPrefix ?? "refs/")", "--"])
@@ -59,7 +59,7 @@ extension Engine {
     func target(of reference: String, in gitDir: String) async throws -> String? {
         let found: String?? = try await asking(gitDir) { try $0.target(of: reference)?.description }
         if let found { return found }
-        let result = try await git.run(
+        let result = try await git.offline.run(
             in: nil, ["--git-dir=\(gitDir)", "rev-parse", "--verify", "--quiet", "--end-of-options", reference])
         return result.status == 0 ? result.text : nil
     }
@@ -70,7 +70,7 @@ extension Engine {
             try repository.references().map { (name: $0.name, id: $0.id.description) }
         }
         if let found { return found }
-        let result = try await git.require(
+        let result = try await git.offline.require(
             in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(objectname) %(refname)"])
         return result.text.split(separator: "\n").map { line in
             let fields = line.split(separator: " ", maxSplits: 1)

@@ -36,6 +36,16 @@ public struct Risk: Hashable, Sendable {
     public let path: String
     /// More for a person: a commit's summary, why it counts.
     public let detail: String
+    /// The path as it is on disk: it need not be UTF-8.
+    let rawPath: [UInt8]
+
+    /// - Parameter rawPath: the path's bytes, when they may be others.
+    init(kind: Kind, path: String, detail: String, rawPath: [UInt8]? = nil) {
+        self.kind = kind
+        self.path = path
+        self.detail = detail
+        self.rawPath = rawPath ?? Array(path.utf8)
+    }
 }
 
 /// What a cleanup would do, as things are now. Ask a person or a policy, then give it to ``Engine/cleanup(_:discard:)``,
@@ -86,6 +96,8 @@ public struct SweepReport: Sendable {
     public internal(set) var trashLeft: [(path: String, reason: String)] = []
     /// Slots of pools that were filled.
     public internal(set) var slotsFilled = 0
+    /// Slots of pools that were brought forward to the commit that their revision names now.
+    public internal(set) var slotsRenewed = 0
     /// Pools that could not be filled, with the reason.
     public internal(set) var poolsLeft: [(repository: String, reason: String)] = []
 

@@ -44,7 +44,7 @@ extension Engine {
     func plan(_ run: Run, workdir: String?) async throws -> CleanupPlan {
         var lines = ["run \(run.key)", "path \(run.path)", "workdir \(workdir == nil ? "missing" : "present")"]
         var risks: [Risk] = []
-        var ignored: [String] = []
+        var ignored: [[UInt8]] = []
         let gitDir = run.materializer == .clone ? workdir.map { "\($0)/.git" } : AdminEntry.path(run)
         let commonDir = run.materializer == .clone ? gitDir : run.commonDir
         var branch = BranchDecision()
@@ -64,21 +64,33 @@ extension Engine {
         // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
         // anything is open there that is our own.
         let processes = try await insideProcesses(run, workdir: workdir)
-        let isOrphan = run.materializer != .clone && access(run.commonDir, F_OK) != 0
+        let isOrphan = self.isOrphan(run)
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
-            let state = try await workingState(
-                WorkingPlace(gitDir: gitDir, commonDir: commonDir, workdir: workdir))
-            lines.append("head \(state.headBranch ?? "detached") \(state.headCommit ?? "unborn")")
-            lines += state.status.compactMap(\.stagedID).map { "staged \($0)" }
-            (risks, ignored) = fileRisks(state)
-            if let operation = Operation.inProgress(gitDir) {
-                risks.append(Risk(kind: .operation, path: operation, detail: "\(operation) in progress"))
+            let place = WorkingPlace(
+                gitDir: gitDir, commonDir: commonDir, workdir: workdir, isForeign: run.materializer == .clone)
+            do {
+                let state = try await workingState(place)
+                lines.append("head \(state.headBranch ?? "detached") \(state.headCommit ?? "unborn")")
+                lines += state.status.compactMap(\.stagedID).map { "staged \($0)" }
+                (risks, ignored) = fileRisks(state)
+                if let operation = Operation.inProgress(gitDir) {
+                    risks.append(Risk(kind: .operation, path: operation, detail: "\(operation) in progress"))
+                }
+                risks += stashRisks(run, state)
+                risks += try await commitRisks(run, state, gitDir: gitDir, commonDir: commonDir)
+                risks += try await nestedRisks(run, state, workdir: workdir, gitDir: gitDir)
+                branch = try await decideBranch(run, commonDir: commonDir)
+                risks += branch.risks
+            } catch let error as CannotLook {
+                risks = [
+                    Risk(
+                        kind: .untracked, path: ".",
+                        detail: "\(atHome(error.reason, run, workdir)), so that git cannot look and everything counts")
+                ]
+                // The references of a clone cannot be read either, and go with it.
+                if run.materializer != .clone { branch = try await decideBranch(run, commonDir: commonDir) }
+                risks += branch.risks
             }
-            risks += stashRisks(run, state)
-            risks += try await commitRisks(run, state, gitDir: gitDir, commonDir: commonDir)
-            risks += try await nestedRisks(run, state, workdir: workdir, gitDir: gitDir)
-            branch = try await decideBranch(run, commonDir: commonDir)
-            risks += branch.risks
         } else if isOrphan {
             // Nothing can be compared any more, so everything in the workdir counts.
             if workdir != nil {
@@ -93,12 +105,16 @@ extension Engine {
             branch = try await decideBranch(run, commonDir: run.commonDir)
             risks += branch.risks
         }
-        lines += risks.map { "risk \($0.kind.rawValue) \($0.path) \($0.detail) \(fingerprint($0.path, in: workdir))" }
-        lines += ignored.map { "ignored \($0)" }
+        lines += risks.map { risk in
+            "risk \(risk.kind.rawValue) \(Fingerprint.text(of: risk.rawPath)) \(risk.detail) "
+                + Fingerprint.of(risk.rawPath, in: workdir)
+        }
+        lines += ignored.map { "ignored \(Fingerprint.text(of: $0))" }
         lines.append("branch \(branch.delete ? "delete" : "keep") \(branch.tip ?? "none")")
         return CleanupPlan(
             run: run, token: ObjectID.ofBlob(Array(lines.joined(separator: "\n").utf8)).description, risks: risks,
-            ignored: ignored, processes: processes, branchToDelete: branch.delete ? run.branch : nil,
+            ignored: ignored.map { String(decoding: $0, as: UTF8.self) }, processes: processes,
+            branchToDelete: branch.delete ? run.branch : nil,
             isMissing: workdir == nil, branchTip: branch.tip)
     }
 
@@ -112,34 +128,34 @@ extension Engine {
             let name = worker.host == ProcessTable.host ? "worker" : "worker on \(worker.host)"
             found.append(ProcessInside(pid: worker.pid, name: name, holds: "worker"))
         }
-        if let workdir { found += try await blocking { try ProcessTable.inside([workdir]) } }
+        guard let workdir else { return found }
+        // Only now that it is to go: what is mapped is written later, but whoever is at work has more than that open.
+        let isRemoval = run.state == .cleaning
+        found += try await blocking { try ProcessTable.inside([workdir], mappings: isRemoval) }
         return found
     }
 
     // MARK: What would be lost
 
-    private func fileRisks(_ state: WorkingState) -> ([Risk], ignored: [String]) {
+    private func fileRisks(_ state: WorkingState) -> ([Risk], ignored: [[UInt8]]) {
         var risks: [Risk] = []
-        var ignored: [String] = []
+        var ignored: [[UInt8]] = []
+        func add(_ kind: Risk.Kind, _ path: [UInt8], _ detail: String) {
+            risks.append(
+                Risk(kind: kind, path: String(decoding: path, as: UTF8.self), detail: detail, rawPath: path))
+        }
         for entry in state.status.sorted(by: { $0.path.lexicographicallyPrecedes($1.path) }) {
-            let path = String(decoding: entry.path, as: UTF8.self)
-            if entry.isConflicted { risks.append(Risk(kind: .conflicted, path: path, detail: "unresolved merge")) }
-            if entry.isStaged { risks.append(Risk(kind: .staged, path: path, detail: "staged, not committed")) }
-            if entry.isModified { risks.append(Risk(kind: .modified, path: path, detail: "differs from the index")) }
-            if entry.isUntracked { risks.append(Risk(kind: .untracked, path: path, detail: "not tracked by git")) }
-            if entry.isIgnored {
-                if configuration.keepsIgnoredFiles {
-                    risks.append(Risk(kind: .ignored, path: path, detail: "ignored, and the configuration keeps those"))
-                } else {
-                    ignored.append(path)
-                }
+            if entry.isConflicted { add(.conflicted, entry.path, "unresolved merge") }
+            if entry.isStaged { add(.staged, entry.path, "staged, not committed") }
+            if entry.isModified { add(.modified, entry.path, "differs from the index") }
+            if entry.isUntracked { add(.untracked, entry.path, "not tracked by git") }
+            if entry.isIgnored, configuration.keepsIgnoredFiles {
+                add(.ignored, entry.path, "ignored, and the configuration keeps those")
+            } else if entry.isIgnored {
+                ignored.append(entry.path)
             }
         }
-        for path in state.editedHidden {
-            let name = String(decoding: path, as: UTF8.self)
-            risks.append(
-                Risk(kind: .hidden, path: name, detail: "edited, and hidden by assume-unchanged or skip-worktree"))
-        }
+        for path in state.editedHidden { add(.hidden, path, "edited, and hidden by assume-unchanged or skip-worktree") }
         return (risks, ignored)
     }
 
@@ -225,23 +241,30 @@ extension Engine {
             let isIgnored = ignored.contains { isInside("\(repository.path)/", $0) || repository.path + "/" == $0 }
             // Without a `.git` git sees its files one by one, and so did the status: many projects track such directories.
             if repository.workTree == nil, !isSubmodule, !isIgnored { continue }
-            var reason = try await workAtRisk(in: repository)
+            var reason = try await workAtRisk(in: repository).map { atHome($0, run, workdir) }
             if reason == nil, let staged, let gitDir = repository.gitDir,
                 let head = try await target(of: "HEAD", in: gitDir), head != staged
             {
                 reason = "at commit \(head.prefix(12)), but \(staged.prefix(12)) is staged"
             }
             if isSubmodule, let reason {
-                risks.append(Risk(kind: .submodule, path: repository.path, detail: reason))
+                risks.append(
+                    Risk(
+                        kind: .submodule, path: repository.path, detail: reason, rawPath: repository.rawPath))
             } else if !isSubmodule, reason != nil || !isIgnored {
                 // git itself lists it as untracked, whatever is in it.
                 risks.append(
                     Risk(
                         kind: .nestedRepository, path: repository.path,
-                        detail: reason ?? "a repository that git does not track"))
+                        detail: reason ?? "a repository that git does not track", rawPath: repository.rawPath))
             }
         }
         return risks
+    }
+
+    /// What git says names paths. The token is to be the same in the trash, so they are given as they were.
+    private func atHome(_ text: String, _ run: Run, _ workdir: String?) -> String {
+        workdir.map { text.replacing($0, with: run.path) } ?? text
     }
 
     // MARK: The branch
@@ -261,33 +284,14 @@ extension Engine {
             of: tip, in: commonDir, excluding: ["refs/heads/\(branch)"],
             onlyPrefix: run.materializer == .clone ? "refs/remotes/" : nil)
         if own.isEmpty { return BranchDecision(delete: true, tip: tip) }
-        guard configuration.deletesUnmergedBranches else { return BranchDecision(tip: tip) }
+        // The branch of a clone is handed to the source repository, if that takes it.
+        let isLost = run.materializer == .clone && access(run.commonDir, W_OK) != 0
+        guard configuration.deletesUnmergedBranches || isLost else { return BranchDecision(tip: tip) }
+        let reason = isLost ? ", and \(run.repo) cannot be written to take it" : ""
         let risks = own.map {
-            Risk(kind: .branchCommits, path: branch, detail: "\($0.id.prefix(12)) \($0.summary)")
+            Risk(kind: .branchCommits, path: branch, detail: "\($0.id.prefix(12)) \($0.summary)\(reason)")
         }
         return BranchDecision(delete: true, tip: tip, risks: risks)
-    }
-
-    /// Binds the token to the very state of a file at risk: a later edit makes another plan.
-    private func fingerprint(_ path: String, in workdir: String?) -> String {
-        guard let workdir, !path.hasPrefix("/") else { return "-" }
-        var value = stat()
-        guard lstat("\(workdir)/\(path)", &value) == 0 else { return "-" }
-        guard value.st_mode & S_IFMT == S_IFDIR else { return Self.line(value) }
-        // A nested repository: its files, and its objects and references, but not what a mere `git status` writes.
-        let names = FileManager.default.enumerator(atPath: "\(workdir)/\(path)")?.compactMap { $0 as? String } ?? []
-        return names.sorted().compactMap { name in
-            guard !name.hasSuffix(".git/index"), lstat("\(workdir)/\(path)/\(name)", &value) == 0,
-                value.st_mode & S_IFMT != S_IFDIR
-            else { return nil }
-            return "\(name) \(Self.line(value))"
-        }.joined(separator: "\n")
-    }
-
-    /// The change time as well: an edit can set the modification time back. A move of the workdir leaves both.
-    private static func line(_ value: stat) -> String {
-        "\(value.st_ino) \(value.st_size) \(value.st_mode) \(value.st_mtim.tv_sec).\(value.st_mtim.tv_nsec) "
-            + "\(value.st_ctim.tv_sec).\(value.st_ctim.tv_nsec)"
     }
 }
 

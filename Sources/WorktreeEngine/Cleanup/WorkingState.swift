@@ -33,6 +33,8 @@ struct WorkingPlace: Sendable {
     let commonDir: String
     /// The files; nil when they are gone, and only the index can be compared.
     let workdir: String?
+    /// Whether an agent may have made the git directory, and with it the configuration.
+    var isForeign = false
 }
 
 extension WorkingState {
@@ -64,6 +66,7 @@ extension WorkingState {
                 flat, repository, configuration: configuration, commonDir: place.commonDir)
             guard attributes.reasons.isEmpty else { return nil }
         }
+        try place.checkFiles()
         state.status = try repository.status(indexOnly: place.workdir == nil)
         let flags = try repository.indexFlags()
         state.submodules = flags.submodules.map { ($0.path, $0.id.description) }
@@ -101,7 +104,8 @@ extension WorkingState {
             state.stashes = try stashes(repository)
             return (state, try repository.tree(ofCommit: commit))
         }
-        guard var (state, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        guard let (found, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        var state = found
         state.extras = extras
         if extras.isEmpty { return state }
         let repository = try Repository(gitDirectory: place.gitDir)
@@ -213,7 +217,11 @@ extension WorkingState {
         let name = String(decoding: path, as: UTF8.self)
         var value = stat()
         let isSkipped = tag == UInt8(ascii: "S") || tag == UInt8(ascii: "s")
-        guard lstat("\(workdir)/\(name)", &value) == 0 else { return !isSkipped }
+        guard lstat((Array("\(workdir)/".utf8) + path + [0]).map { CChar(bitPattern: $0) }, &value) == 0 else {
+            return !isSkipped
+        }
+        // It cannot be named to git.
+        guard name.utf8.elementsEqual(path) else { return true }
         // `<mode> <object> <stage>`. See: man git-ls-files (--stage)
         let staged = try await git.require(
             in: workdir, top + ["--literal-pathspecs", "ls-files", "-s", "--", name]

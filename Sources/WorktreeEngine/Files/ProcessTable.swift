@@ -12,7 +12,7 @@ public struct ProcessInside: Hashable, Sendable {
     public let pid: Int32
     /// Its name, as the kernel keeps it (at most 15 bytes).
     public let name: String
-    /// What lies inside: `cwd`, `root`, `exe` or `fd N`, or `worker` for the one that is attached.
+    /// What lies inside: `cwd`, `root`, `exe`, `fd N` or `mapping`, or `worker` for the one that is attached.
     public let holds: String
 }
 
@@ -54,19 +54,21 @@ package enum ProcessTable {
         worker.host != host || self.worker(worker.pid) == worker
     }
 
-    /// Every process that this user may look at whose cwd, root, executable or an open file lies in one of `paths`.
+    /// Every process that this user may look at whose cwd, root, executable or an open file lies in one of `paths`, by
+    /// whichever mount it came there.
     ///
     /// A child that another thread of this process has just forked holds copies of all descriptors until it calls exec,
     /// which closes them: it is given the time for that.
-    static func inside(_ paths: [String]) throws -> [ProcessInside] {
-        var found = try list(paths)
+    /// - Parameter mappings: also those that have mapped a file of them into memory, which takes longer to find out.
+    static func inside(_ paths: [String], mappings: Bool = false) throws -> [ProcessInside] {
+        var found = try list(paths, mappings)
         for _ in 0..<200 where !found.isEmpty {
             // One that calls exec between this look and a question about it would seem to be another process inside, so
             // who is found has to be found again.
             let isForking = found.contains(where: isFork)
             let before = Set(found.map(\.pid))
             usleep(5000)
-            found = try list(paths)
+            found = try list(paths, mappings)
             if !isForking, Set(found.map(\.pid)) == before { break }
         }
         return found
@@ -83,40 +85,14 @@ package enum ProcessTable {
             && link(directory.descriptor, "exe") == link(own.descriptor, "exe")
     }
 
-    /// A mount point below a directory; nil when there is none. See: man 5 proc (mountinfo)
+    /// A mount point below a directory; nil when there is none.
     static func mount(below directory: String) throws -> String? {
-        guard let table = contents(of: "/proc/self/mountinfo") else {
-            throw SystemError.last("open", "/proc/self/mountinfo")
-        }
-        let beginning = Array("\(directory)/".utf8)
-        for line in table.split(separator: UInt8(ascii: "\n")) {
-            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
-            guard fields.count > 4 else { continue }
-            let path = unescaped(fields[4])
-            if path.starts(with: beginning) { return String(decoding: path, as: UTF8.self) }
-        }
-        return nil
+        guard let mounts = MountTable(of: "self") else { throw SystemError.last("open", "/proc/self/mountinfo") }
+        return mounts.mount(below: directory)
     }
 
-    /// Blanks, line ends and some others stand as `\ooo` there. See: linux/fs/seq_file.c (`mangle_path`)
-    private static func unescaped(_ field: ArraySlice<UInt8>) -> [UInt8] {
-        guard field.contains(UInt8(ascii: "\\")) else { return Array(field) }
-        var path: [UInt8] = []
-        var rest = field
-        while let byte = rest.popFirst() {
-            let digits = rest.prefix(3)
-            if byte == UInt8(ascii: "\\"), let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8) {
-                path.append(value)
-                rest = rest.dropFirst(digits.count)
-            } else {
-                path.append(byte)
-            }
-        }
-        return path
-    }
-
-    private static func list(_ paths: [String]) throws -> [ProcessInside] {
-        let links = LinkReader(paths)
+    private static func list(_ paths: [String], _ mappings: Bool) throws -> [ProcessInside] {
+        let namespaces = Namespaces(paths)
         var pids: [Int32] = []
         try Directory("/proc").forEachName { name, _ in
             if let pid = Int32(String(cString: name)) { pids.append(pid) }
@@ -129,17 +105,17 @@ package enum ProcessTable {
             while true {
                 let position = next.add(1, ordering: .relaxed).oldValue
                 if position >= all.count { break }
-                if let process = look(all[position], links) { found.withLock { $0.append(process) } }
+                if let process = look(all[position], namespaces, mappings) { found.withLock { $0.append(process) } }
             }
         }
         return found.withLock { $0.sorted { $0.pid < $1.pid } }
     }
 
     /// A process that ends meanwhile has nothing open any more.
-    private static func look(_ pid: Int32, _ links: LinkReader) -> ProcessInside? {
-        guard let directory = try? Directory("/proc/\(pid)"), let holds = links.firstInside(directory) else {
-            return nil
-        }
+    private static func look(_ pid: Int32, _ namespaces: Namespaces, _ mappings: Bool) -> ProcessInside? {
+        guard let directory = try? Directory("/proc/\(pid)"),
+            let holds = namespaces.links(of: pid, directory).firstInside(directory, mappings)
+        else { return nil }
         let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
         return ProcessInside(pid: pid, name: name ?? "?", holds: holds)
     }
@@ -149,18 +125,51 @@ package enum ProcessTable {
     }
 }
 
+/// The paths to what is looked for, which are others in another mount namespace.
+private final class Namespaces: Sendable {
+    private let paths: [[UInt8]]
+    private let locations: [MountTable.Location]
+    private let own: [UInt8]
+    private let known: Mutex<[[UInt8]: LinkReader]>
+
+    init(_ paths: [String]) {
+        let mounts = MountTable(of: "self")
+        let locations = paths.compactMap { mounts?.location(of: $0) }
+        let texts = paths.map { Array($0.utf8) }
+        own = LinkReader([]).read(AT_FDCWD, "/proc/self/ns/mnt") { Array($0) }
+        known = Mutex([own: LinkReader(texts + locations.flatMap { mounts?.paths(to: $0) ?? [] })])
+        self.paths = texts
+        self.locations = locations
+    }
+
+    func links(of pid: Int32, _ process: borrowing Directory) -> LinkReader {
+        let name = Self.name(process)
+        if let links = known.withLock({ $0[name.isEmpty ? own : name] }) { return links }
+        let mounts = MountTable(of: "\(pid)")
+        let made = LinkReader(paths + locations.flatMap { mounts?.paths(to: $0) ?? [] })
+        // One that ended meanwhile says nothing of the others there.
+        if mounts != nil { known.withLock { $0[name] = made } }
+        return made
+    }
+
+    private static func name(_ process: borrowing Directory) -> [UInt8] {
+        LinkReader([]).read(process.descriptor, "ns/mnt") { Array($0) }
+    }
+}
+
 /// Reads what the links of a process lead to. A look at a machine takes thousands, so bytes are compared in place.
 private struct LinkReader {
     private let paths: [[UInt8]]
 
-    init(_ paths: [String]) { self.paths = paths.map { Array($0.utf8) } }
+    init(_ paths: [[UInt8]]) { self.paths = Array(Set(paths)) }
 
     /// The first thing of a process that lies in one of the paths.
-    func firstInside(_ process: borrowing Directory) -> String? {
+    func firstInside(_ process: borrowing Directory, _ mappings: Bool) -> String? {
         let descriptor = process.descriptor
         // Threads of the kernel and zombies run no program: they have no files either.
         if read(descriptor, "exe", { $0.isEmpty }), Glibc.errno == ENOENT { return nil }
         for name in ["cwd", "root", "exe"] where isInside(descriptor, name) { return name }
+        if mappings, hasMapping(process) { return "mapping" }
         guard let files = try? process.open("fd") else { return nil }
         var found: String?
         let fd = files.descriptor
@@ -169,6 +178,31 @@ private struct LinkReader {
             if found == nil, isInside(fd, name) { found = "fd \(String(cString: name))" }
         }
         return found
+    }
+
+    /// A line ends in the path of the file, after blanks. See: man 5 proc (/proc/pid/maps)
+    private func hasMapping(_ process: borrowing Directory) -> Bool {
+        guard let table = contents(of: "\(process.path)/maps") else { return false }
+        return paths.contains { path in
+            // Nobody else's lines begin with it, so most tables are searched once and that is all.
+            var rest = table[...]
+            while let start = Self.find(path, in: rest) {
+                let end = start + path.count
+                let isWhole = end == table.count || [UInt8(ascii: "/"), UInt8(ascii: "\n"), 32].contains(table[end])
+                if isWhole, start > 0, table[start - 1] == 32 { return true }
+                rest = table[end...]
+            }
+            return false
+        }
+    }
+
+    private static func find(_ path: [UInt8], in bytes: ArraySlice<UInt8>) -> Int? {
+        bytes.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress, let found = memmem(base, buffer.count, path, path.count) else {
+                return nil
+            }
+            return bytes.startIndex + (UnsafeRawPointer(found) - base)
+        }
     }
 
     private func isInside(_ directory: CInt, _ name: UnsafePointer<CChar>) -> Bool {

@@ -21,7 +21,7 @@ struct Root: Sendable {
         guard let path = realPath(configured) else {
             throw EngineError(
                 .root, .blocked,
-                "the root \(configured) does not exist. Mount or create it, or change `roots` in config.toml.")
+                "the root \(configured) does not exist. Mount or create it, or change `roots` of the configuration.")
         }
         let home = getenv("HOME").map { String(cString: $0) }.flatMap(realPath)
         guard path != "/", path != home else {
@@ -32,7 +32,7 @@ struct Root: Sendable {
         do { top = try Directory(path) } catch {
             throw EngineError(
                 .root, .blocked,
-                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` in config.toml.",
+                "the root \(path) cannot be opened as a directory (\(error.errno)). Correct `roots` of the configuration.",
                 cause: error)
         }
         if let known = try await registry.rootMarker(path) {
@@ -57,7 +57,12 @@ struct Root: Sendable {
     /// root of a registry that is gone may be taken over.
     private static func claim(_ top: borrowing Directory, _ path: String, for registry: Registry) throws {
         let own = try top.openOrMake(privateName, mode: 0o700)
-        let owner = try own.read("owner").map { String($0.prefix { $0 != "\n" }) }
+        if try Self.owner(own) == registry.path { return }
+        // Two that want it at once: the second sees the name of the first.
+        try system("flock", own.path) { flock(own.descriptor, LOCK_EX) }
+        // Unlocked, not only closed: a child that another thread has just forked shares the lock until it calls exec.
+        defer { flock(own.descriptor, LOCK_UN) }
+        let owner = try Self.owner(own)
         if owner == registry.path { return }
         if let owner, access(owner, F_OK) == 0 {
             throw EngineError(
@@ -66,6 +71,10 @@ struct Root: Sendable {
             )
         }
         try own.replace("owner", registry.path + "\n")
+    }
+
+    private static func owner(_ own: borrowing Directory) throws -> String? {
+        try own.read("owner").map { String($0.prefix { $0 != "\n" }) }
     }
 
     /// The root's descriptor, once its marker has been seen: what is missing below a root that is not mounted is not
@@ -79,6 +88,13 @@ struct Root: Sendable {
     /// `stage` or `trash`.
     func openPrivate(_ name: String) throws -> Directory {
         try open().open(Root.privateName).openOrMake(name, mode: 0o700)
+    }
+
+    /// `stage`, `trash`, `pool` or `templates` to look at only; nil when there is none. A root that cannot be written may be
+    /// looked at too.
+    func existingPrivate(_ name: String) throws -> Directory? {
+        let own = try open().open(Root.privateName)
+        return try own.contains(name) ? own.open(name) : nil
     }
 
     /// The part of an absolute path below the root; nil when it is not there, or not in normal form.

@@ -7,6 +7,9 @@ struct SystemError: Error, CustomStringConvertible {
     let path: String
     let errno: Errno
 
+    /// A rename was refused for what was to be moved: something is mounted there, or it is immutable (man 1 chattr).
+    var isImmovable: Bool { errno == .resourceBusy || errno == .notPermitted }
+
     var description: String { "\(call) \(path): \(errno)" }
 
     /// Takes `errno` as the call left it.

@@ -138,6 +138,11 @@ extension Engine {
                 return Finding(
                     level: .warning, message: "\(run.path) of run \(run.key) is gone", remedy: "wtengine prune")
             }
+            if isOrphan(run) {
+                return Finding(
+                    level: .error, message: "the repository \(run.repo) of run \(run.key) is gone",
+                    remedy: "look at \(run.path), then: wtengine cleanup \(run.key)")
+            }
             if run.state == .attached, !run.superseded, let worker = run.worker, !ProcessTable.isAlive(worker) {
                 return Finding(
                     level: .warning,
@@ -148,6 +153,9 @@ extension Engine {
         case .removed: return nil
         }
     }
+
+    /// Whether git cannot work in a workdir any more. A clone has all that it needs.
+    func isOrphan(_ run: Run) -> Bool { run.materializer != .clone && access(run.commonDir, F_OK) != 0 }
 
     private func unknownRecords(below root: Root) async throws -> [RunRecord] {
         let known = Set(try await registry.runs().map(\.adminID))

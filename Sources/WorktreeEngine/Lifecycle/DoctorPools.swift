@@ -61,8 +61,8 @@ extension Engine {
         func wrong(_ message: String, _ remedy: String) -> Finding {
             Finding(level: .warning, message: "\(name): \(message)", remedy: remedy)
         }
-        if access(pool.commonDir, F_OK) != 0 { return wrong("the repository is gone", "wtengine sweep") }
-        let drain = "wtengine pool drain --repo \(pool.repository)"
+        if pool.isGone { return wrong("the repository is gone", "wtengine sweep") }
+        let drain = pool.drainCommand
         do {
             let target = try await self.target(pool.repository, base: pool.base)
             guard target.location.commonDir == pool.commonDir else {
@@ -72,8 +72,7 @@ extension Engine {
                 return wrong("the checkout cannot serve it: \(target.support.reasons.joined(separator: "; "))", drain)
             }
             if let reason = try await otherSettings(pool, place) {
-                let base = pool.base.map { " --base \($0)" } ?? ""
-                return wrong(reason, "wtengine pool fill --repo \(pool.repository)\(base) --size \(pool.size)")
+                return wrong(reason, pool.fillCommand)
             }
             let names = try await blocking { try place.slotNames(pool) }
             let ready = names.compactMap(place.record(in: pool)).count { $0.fits(native) }

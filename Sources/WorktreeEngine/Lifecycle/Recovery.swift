@@ -27,7 +27,12 @@ extension Engine {
             }
             // First what this has just removed: two that unlink the same tree do not wait for each other.
             _ = await self.finishTrash()
-            for root in await self.visibleRoots() { _ = try await self.emptyPrivate(root) }
+            for root in await self.visibleRoots() {
+                do { _ = try await self.emptyPrivate(root) } catch  where !(error is RegistryError) {
+                    // A root that cannot be written is in the way of no other.
+                    self.logger.warning("a root is left", metadata: ["root": "\(root.path)", "error": "\(error)"])
+                }
+            }
             return recovered
         }
     }
@@ -117,11 +122,19 @@ extension Engine {
     func emptyPrivate(_ root: Root) async throws -> (emptied: Int, failed: [(path: String, reason: String)]) {
         let place = PoolDirectory(root: root, state: configuration.state)
         let templates = TemplateStore(root: root, state: configuration.state)
+        let commonDirs = Set(try await registry.runs().map(\.commonDir))
         // In the trash now, from where they go with the rest.
-        _ = try await blocking { try place.removeLeftovers() + templates.removeUseless() }
+        let forgotten = try await blocking {
+            _ = try templates.removeUseless()
+            return try place.removeLeftovers(commonDirs)
+        }
+        for (pool, slots) in forgotten {
+            logger.warning(
+                "forgot a pool whose \(Pool.fileName) could not be read: \(slots) slots", metadata: ["pool": "\(pool)"])
+        }
         let leftovers = try await blocking {
             try ["stage", "trash"].flatMap { place in
-                try root.openPrivate(place).entries().map { (place: place, name: $0.name) }
+                try root.existingPrivate(place)?.entries().map { (place: place, name: $0.name) } ?? []
             }
         }
         // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover.
@@ -141,7 +154,7 @@ extension Engine {
                     (
                         "\(root.path)/\(Root.privateName)/trash/\(name)",
                         "it is the workdir of run \(record.issue) \(record.run), which the registry does not know as removed: "
-                            + "wtengine recover --rebuild"
+                            + "`wtengine recover --rebuild`"
                     ))
                 continue
             }

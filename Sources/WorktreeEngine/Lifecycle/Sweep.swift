@@ -25,12 +25,15 @@ extension Engine {
             }
             _ = await self.finishTrash()
             for root in await self.visibleRoots() {
-                let (emptied, failed) = try await self.emptyPrivate(root)
-                report.emptied += emptied
-                report.trashLeft += failed
-                let pools = try await self.tendPools(root)
-                report.slotsFilled += pools.filled
-                report.poolsLeft += pools.failed
+                do {
+                    let (emptied, failed) = try await self.emptyPrivate(root)
+                    report.emptied += emptied
+                    report.trashLeft += failed
+                    try await self.tendPools(root, &report)
+                } catch  where !(error is RegistryError) {
+                    // A root that cannot be written is in the way of no other.
+                    report.trashLeft.append((root.path, EngineError.wrap(error, root.path).message))
+                }
             }
             try await self.showGauges()
         }

@@ -24,6 +24,9 @@ extension Engine {
                 } catch let error as SystemError { return "\(run.path) cannot be opened: \(error.errno)" }
             }
             if let broken { return [broken] }
+            if self.isOrphan(run) {
+                return ["the repository \(run.repo) is gone; look at \(run.path), then: `wtengine cleanup \(key)`"]
+            }
             var problems: [String] = []
             if run.materializer != .clone {
                 let entry = try Directory(AdminEntry.path(run))
@@ -33,10 +36,13 @@ extension Engine {
             }
             let plan = try await self.plan(run, workdir: run.path)
             problems += plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }
-            let state = try await self.workingState(
-                WorkingPlace(
-                    gitDir: AdminEntry.gitDir(run),
-                    commonDir: run.materializer == .clone ? AdminEntry.gitDir(run) : run.commonDir, workdir: run.path))
+            let isClone = run.materializer == .clone
+            let place = WorkingPlace(
+                gitDir: AdminEntry.gitDir(run), commonDir: isClone ? AdminEntry.gitDir(run) : run.commonDir,
+                workdir: run.path, isForeign: isClone)
+            let state: WorkingState
+            // The plan has said why.
+            do { state = try await self.workingState(place) } catch is CannotLook { return problems }
             if state.headCommit == nil { problems.append("HEAD names no commit") }
             if run.branch != state.headBranch {
                 problems.append("HEAD is \(state.headBranch ?? "detached"), made as \(run.branch ?? "detached")")

@@ -68,9 +68,11 @@ struct BringForward {
         return stats
     }
 
-    /// Those that held old files and are none in the new tree, from below.
+    /// Those that held old files and hold none of the new tree, from below.
     private func removeDirectories(_ top: CInt) throws {
-        let kept = Set(new.directories.map { new.path(bytes: $0) })
+        let kept = Set(
+            zip(new.directories, new.directories(holding: new.entries.indices)).lazy.filter(\.1)
+                .map { new.path(bytes: $0.0) })
         var directories = Set<ArraySlice<UInt8>>()
         for position in gone {
             var path = old.path(old.entries[position])

@@ -53,6 +53,10 @@ extension Engine {
         let stage = try place.root.openPrivate("stage")
         do { try pool.rename(slot.name, to: stage, as: run.adminID) } catch {
             if error.errno == .noSuchFileOrDirectory { return false }
+            if error.isImmovable {
+                logger.warning("a slot cannot be taken", metadata: ["slot": "\(slot.name)", "error": "\(error)"])
+                return false
+            }
             guard error.errno == .permissionDenied else { throw error }
             logger.notice("a slot is thrown away", metadata: ["slot": "\(slot.name)", "reason": "\(error)"])
             try place.moveToTrash(slot.name, in: pool, commonDir: slot.record.commonDir)
@@ -90,10 +94,9 @@ extension Engine {
     }
 
     static func noSlot(_ target: Target) -> EngineError {
-        let base = target.revision.map { " --base \($0)" } ?? ""
-        return EngineError(
+        EngineError(
             .noSlot, .blocked,
-            "there is no ready slot for \(target.base) of \(target.location.name). Fill the pool (wtengine pool fill --repo "
-                + "\(target.location.name)\(base) --size N), or use --materializer auto.")
+            "there is no ready slot for \(target.base) of \(target.location.name). Fill the pool, for example with "
+                + "`\(Pool(target.location, base: target.revision, size: 1).fillCommand)`, or use --materializer auto.")
     }
 }

@@ -99,19 +99,21 @@ extension Engine {
         try await Self.catching("draining the pool") {
             let commonDir = try repository.map { try RepositoryLocation.find($0).commonDir }
             var count = 0
+            var failure: (any Error)?
             for root in await self.visibleRoots() {
                 let place = PoolDirectory(root: root, state: self.configuration.state)
                 for pool in try await blocking({ try place.pools(of: commonDir) }) {
                     await self.warm.stopRefills(pool.name)
                     let lease = try self.poolLease(pool)
                     defer { lease.release() }
-                    count += try await self.empty(pool, root)
+                    do { count += try await self.empty(pool, root) } catch { failure = failure ?? error }
                 }
                 let store = TemplateStore(root: root, state: self.configuration.state)
                 for name in try await blocking({ try store.removeAll(of: commonDir) }) {
                     self.startUnlinking(name, root)
                 }
             }
+            if let failure { throw failure }
             return count
         }
     }
@@ -139,42 +141,51 @@ extension Engine {
     /// Verifies slots that this process has not seen, throws stale ones away, and fills up to the pool's size. The
     /// caller holds the pool's lease.
     /// - Parameter run: where the work is done: each call is one slot.
-    /// - Returns: how many slots were filled.
+    /// - Returns: how many slots were filled, and how many brought forward.
     func bringToSize(
         _ pool: Pool, _ root: Root, workers: Int,
         _ run: (@escaping @Sendable () throws -> Void) async throws -> Void
-    ) async throws -> Int {
+    ) async throws -> (filled: Int, renewed: Int) {
         let place = PoolDirectory(root: root, state: configuration.state)
         let warm = warm
-        var filled = 0
+        var (filled, renewed) = (0, 0)
         // Those that cannot be watched are verified once only.
         var seen = Set<String>()
+        // Left where they are, and counted for nothing.
+        var immovable = Set<String>()
         while true {
             // The base may have moved since the last slot.
             let target = try await self.target(pool.repository, base: pool.base)
             guard let native = target.native, target.location.commonDir == pool.commonDir else {
                 throw Self.noPool(pool)
             }
-            let names = try await blocking { try place.slotNames(pool) }
+            let names = try await blocking { try place.slotNames(pool) }.filter { !immovable.contains($0) }
             let records = names.compactMap(place.record(in: pool))
             let fitting = records.filter { $0.fits(native) }
             for record in fitting where !warm.isWatched(record.slot) && !seen.contains(record.slot) {
                 seen.insert(record.slot)
-                try await run { if let slot = try place.adopt(record, pool) { warm.keep(slot) } }
+                try await unlessImmovable(record.slot, &immovable) {
+                    try await run { if let slot = try place.adopt(record, pool) { warm.keep(slot) } }
+                }
             }
             let surplus = names.filter { name in !fitting.contains { $0.slot == name } }
             for name in surplus + fitting.dropFirst(pool.size).map(\.slot) {
                 let record = records.first { $0.slot == name && !$0.fits(native) && $0.canBecome(native) }
                 guard let record, fitting.count < pool.size else {
-                    try await throwAway(name, pool, root)
+                    try await unlessImmovable(name, &immovable) { try await throwAway(name, pool, root) }
                     continue
                 }
                 let slot = warm.take(name) ?? Slot(record: record, pool: pool, watch: nil)
                 seen.insert(name)
-                try await run { if let slot = try place.renew(slot, to: native) { warm.keep(slot) } }
+                try await unlessImmovable(name, &immovable) {
+                    try await run { if let slot = try place.renew(slot, to: native) { warm.keep(slot) } }
+                }
+                // One that could not be was thrown away.
+                if try await blocking({ place.record(in: pool)(name)?.fits(native) == true }) { renewed += 1 }
             }
-            guard try await blocking({ try place.slotNames(pool).count }) < pool.size, !Task.isCancelled else {
-                return filled
+            let left = try await blocking { try place.slotNames(pool) }.count { !immovable.contains($0) }
+            guard left < pool.size, !Task.isCancelled else {
+                return (filled, renewed)
             }
             try checkDisk(root)
             try await run { [configuration] in
@@ -193,14 +204,32 @@ extension Engine {
     func empty(_ pool: Pool, _ root: Root) async throws -> Int {
         let place = PoolDirectory(root: root, state: configuration.state)
         var count = 0
+        var immovable = Set<String>()
         for name in try await blocking({ try place.slotNames(pool) }) {
-            if try await throwAway(name, pool, root) { count += 1 }
+            try await unlessImmovable(name, &immovable) {
+                if try await throwAway(name, pool, root) { count += 1 }
+            }
+        }
+        if let name = immovable.min() {
+            throw EngineError(
+                .system, .blocked,
+                "\(place.path(name, pool)) cannot be moved away. Unmount it, or take its flag off (`chattr -i`), then "
+                    + "try again.")
         }
         try await blocking { try place.remove(pool) }
         return count
     }
 
-    @discardableResult
+    /// Does something to a slot that moves it. One that cannot be moved is in nobody's way but its own.
+    private func unlessImmovable(
+        _ slot: String, _ immovable: inout Set<String>, _ body: () async throws -> Void
+    ) async throws {
+        do { try await body() } catch let error as SystemError where error.isImmovable {
+            logger.warning("a slot cannot be moved", metadata: ["slot": "\(slot)", "error": "\(error)"])
+            immovable.insert(slot)
+        }
+    }
+
     private func throwAway(_ name: String, _ pool: Pool, _ root: Root) async throws -> Bool {
         let place = PoolDirectory(root: root, state: configuration.state)
         _ = warm.take(name)
@@ -213,7 +242,8 @@ extension Engine {
         EngineError(
             .unsupported, .blocked,
             "the pool of \(pool.repository) cannot be filled: the repository is another one now, or the checkout cannot serve "
-                + "it any more. `wtengine doctor --repo \(pool.repository)` tells why; `wtengine pool drain` forgets the pool."
+                + "it any more. `wtengine doctor --repo \(shellQuoted(pool.repository))` tells why; `\(pool.drainCommand)` "
+                + "forgets the pool."
         )
     }
 }

@@ -29,6 +29,18 @@ struct Pool: Codable, Hashable, Sendable {
     /// The name of the pool's directory: which repository, then which revision.
     var name: String { "\(Self.prefix(commonDir))\(shortHash("\(repository)\0\(base ?? "")"))" }
 
+    /// What makes its slots anew, as a command.
+    var fillCommand: String {
+        "wtengine pool fill --repo \(shellQuoted(repository))" + (base.map { " --base \(shellQuoted($0))" } ?? "")
+            + " --size \(size)"
+    }
+
+    /// What forgets it, as a command. Not by the worktree, which may be gone.
+    var drainCommand: String { "wtengine pool drain --repo \(shellQuoted(RepositoryLocation.name(of: commonDir)))" }
+
+    /// The revision cannot be looked up any more: the repository is gone, or the worktree that the pool was filled from.
+    var isGone: Bool { realPath(commonDir) == nil || realPath(repository) == nil }
+
     /// What the names of all pools of a repository begin with.
     static func prefix(_ commonDir: String) -> String { "\(shortHash(commonDir))-" }
 
@@ -53,7 +65,8 @@ struct Pool: Codable, Hashable, Sendable {
 struct SlotRecord: Codable, Hashable, Sendable {
     static let fileName = "slot.json"
 
-    var version = 1
+    /// 2 since the rights are in it.
+    var version = 2
     /// The slot's name.
     let slot: String
     let pool: String
@@ -68,13 +81,15 @@ struct SlotRecord: Codable, Hashable, Sendable {
     /// The boot in which it was filled. Nothing of a slot is synced, so a slot does not outlive a power failure.
     let boot: String
     let identity: FileIdentity
+    /// Those of each of its directories.
+    let rights: DirectoryRights
     let index: FileVersion
 
     /// Reads the record of a slot; nil when there is none or it is not that slot's own.
     init?(slot: String, pool: String, root: String, commonDir: String) {
         guard let directory = try? Directory(commonDir).openBeneath(Self.place(slot)),
             let text = (try? directory.read(Self.fileName)) ?? nil,
-            let record = try? JSONDecoder().decode(SlotRecord.self, from: Data(text.utf8)), record.version == 1,
+            let record = try? JSONDecoder().decode(SlotRecord.self, from: Data(text.utf8)), record.version == 2,
             record.slot == slot, record.pool == pool, record.root == root, record.commonDir == commonDir,
             record.boot == ProcessTable.bootID
         else { return nil }
@@ -82,7 +97,8 @@ struct SlotRecord: Codable, Hashable, Sendable {
     }
 
     init(
-        slot: String, pool: Pool, root: Root, native: Target.Native, identity: FileIdentity, index: FileVersion
+        slot: String, pool: Pool, root: Root, native: Target.Native, identity: FileIdentity, rights: DirectoryRights,
+        index: FileVersion
     ) {
         self.slot = slot
         self.pool = pool.name
@@ -93,6 +109,7 @@ struct SlotRecord: Codable, Hashable, Sendable {
         converts = native.conversion.isNeeded
         boot = ProcessTable.bootID
         self.identity = identity
+        self.rights = rights
         self.index = index
     }
 

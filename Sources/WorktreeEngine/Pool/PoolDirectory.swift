@@ -18,7 +18,7 @@ struct PoolDirectory: Sendable {
 
     /// All pools of the root, or of one repository; what has no readable `pool.json` is left out.
     func pools(of commonDir: String? = nil) throws -> [Pool] {
-        let top = try open()
+        guard let top = try root.existingPrivate("pool") else { return [] }
         let prefix = commonDir.map(Pool.prefix) ?? ""
         return try top.entries().compactMap { entry in
             guard entry.name.hasPrefix(prefix), let directory = try? top.open(entry.name),
@@ -30,7 +30,7 @@ struct PoolDirectory: Sendable {
 
     /// Directories that are nobody's pool.
     func unknownNames() throws -> [String] {
-        let top = try open()
+        guard let top = try root.existingPrivate("pool") else { return [] }
         return try top.entries().map(\.name).filter { name in
             guard let directory = try? top.open(name) else { return false }
             return Pool(in: directory, named: name) == nil
@@ -67,6 +67,8 @@ struct PoolDirectory: Sendable {
         guard let directory = try? open().open(pool.name) else { return [] }
         return try directory.entries().map(\.name).filter(isSlot)
     }
+
+    func path(_ slot: String, _ pool: Pool) -> String { "\(root.path)/\(Root.privateName)/pool/\(pool.name)/\(slot)" }
 
     /// All slots of a pool whose records can be read. Not verified.
     func records(_ pool: Pool) throws -> [SlotRecord] {
@@ -114,14 +116,14 @@ struct PoolDirectory: Sendable {
     ) throws -> (slot: Slot, bytes: Int64) {
         let workdir = try stage.open(name)
         let index = try IndexFile(path: "\(own.path)/index")
-        let (mismatch, watch) = try verify(workdir, index)
+        let (mismatch, watch) = try verify(workdir, index, rights: nil)
         if let mismatch {
             throw EngineError(
                 .identity, .retry, "the slot \(workdir.path) was touched while it was filled: \(mismatch). Try again.")
         }
         let record = SlotRecord(
             slot: name, pool: pool, root: root, native: native, identity: try workdir.identity(),
-            index: try own.fileVersion("index"))
+            rights: try workdir.rights(), index: try own.fileVersion("index"))
         try own.create(SlotRecord.fileName, try record.json)
         try stage.rename(name, to: open().openOrMake(pool.name, mode: 0o700), as: name)
         let bytes = index.entries.reduce(Int64(0)) { $0 + (Int64($1.stat.byteCount) + 4095) & ~4095 }
@@ -129,10 +131,10 @@ struct PoolDirectory: Sendable {
     }
 
     private func verify(
-        _ workdir: borrowing Directory, _ index: IndexFile
+        _ workdir: borrowing Directory, _ index: IndexFile, rights: DirectoryRights?
     ) throws -> (mismatch: String?, watch: SlotWatch?) {
         let watch = SlotWatch()
-        let (mismatch, isWatched) = try SlotVerification.run(workdir, index, watch: watch)
+        let (mismatch, isWatched) = try SlotVerification.run(workdir, index, rights: rights, watch: watch)
         return (mismatch, isWatched ? watch : nil)
     }
 
@@ -146,15 +148,18 @@ struct PoolDirectory: Sendable {
     ) throws -> (problem: String?, watch: SlotWatch?) {
         let workdir: Directory
         do { workdir = try parent.open(name) } catch {
-            guard error.errno == .permissionDenied else { throw error }
-            return ("it may not be read", nil)
+            guard [.permissionDenied, .notDirectory, .tooManySymbolicLinkLevels].contains(error.errno) else {
+                throw error
+            }
+            return ("it is no directory that may be read", nil)
         }
         guard try workdir.identity() == slot.record.identity else { return ("it is another directory", nil) }
         guard let own = try? Directory(slot.record.commonDir).openBeneath(SlotRecord.place(slot.name)),
             try own.contains("index"), try own.fileVersion("index") == slot.record.index
         else { return ("its index is another or gone", nil) }
         if let watch = slot.watch { return (watch.isQuiet() ? nil : "something in it was touched", nil) }
-        let (mismatch, watch) = try verify(workdir, IndexFile(path: "\(own.path)/index"))
+        let (mismatch, watch) = try verify(
+            workdir, IndexFile(path: "\(own.path)/index"), rights: slot.record.rights)
         return (mismatch, watch)
     }
 

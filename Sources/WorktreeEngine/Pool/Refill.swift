@@ -66,28 +66,31 @@ extension Engine {
         }
     }
 
-    /// Refills every pool of a root, and forgets those whose repositories are gone.
-    /// - Returns: how many slots were filled, and the pools that could not be, with the reason.
-    func tendPools(_ root: Root) async throws -> (filled: Int, failed: [(repository: String, reason: String)]) {
+    /// Refills every pool of a root, and forgets those whose repositories or worktrees are gone. The report says what
+    /// was done, and which pools could not be filled.
+    func tendPools(_ root: Root, _ report: inout SweepReport) async throws {
         let place = PoolDirectory(root: root, state: configuration.state)
-        var filled = 0
-        var failed: [(String, String)] = []
         for pool in try await blocking({ try place.pools() }) {
             try Task.checkCancellation()
             do {
                 guard let lease = try Lease(ifFree: "pool \(pool.name)", state: configuration.state) else { continue }
                 defer { lease.release() }
-                if realPath(pool.commonDir) == nil {
+                if pool.isGone {
                     // The slots hold nobody's work, so nothing is lost if the repository comes back.
                     _ = try await empty(pool, root)
                 } else if let reason = try await otherSettings(pool, place) {
-                    failed.append((pool.repository, reason))
+                    report.poolsLeft.append((pool.repository, reason))
                 } else {
-                    filled += try await bringToSize(pool, root, workers: checkoutWorkers) { try await blocking($0) }
+                    let (filled, renewed) = try await bringToSize(pool, root, workers: checkoutWorkers) {
+                        try await blocking($0)
+                    }
+                    report.slotsFilled += filled
+                    report.slotsRenewed += renewed
                 }
-            } catch { failed.append((pool.repository, EngineError.wrap(error, pool.repository).message)) }
+            } catch {
+                report.poolsLeft.append((pool.repository, EngineError.wrap(error, pool.repository).message))
+            }
         }
-        return (filled, failed)
     }
 
     /// Why a sweep leaves a pool alone: its slots serve processes with other settings than this one, a cron job for
@@ -98,7 +101,7 @@ extension Engine {
         let records = try await blocking { try place.records(pool) }
         guard records.contains(where: { $0.fingerprint != native.fingerprint }) else { return nil }
         return "its slots were made with another umask, attributes or line ending settings than this process has; "
-            + "`wtengine pool fill --repo \(pool.repository)` makes them anew with these"
+            + "`\(pool.fillCommand)` makes them anew with these"
     }
 }
 

@@ -3,7 +3,8 @@ import Git
 import Glibc
 import SystemPackage
 
-/// Compares a slot with its index: every entry's type, mode and stat data, and that nothing else is there.
+/// Compares a slot with its index: every entry's type, mode and stat data, and that nothing else is there. An index says
+/// nothing of directories: those have mode and owner of the top, and the top has those that it was made with.
 ///
 /// The ctime is among the stat data, and nobody can set it back, so content that has changed shows.
 struct SlotVerification: ~Copyable {
@@ -11,7 +12,8 @@ struct SlotVerification: ~Copyable {
     private let watch: SlotWatch?
     /// The directories from the top to the current one, by the lengths of their paths.
     private var stack: [(descriptor: CInt, pathLength: Int)] = []
-    private var topStatus = stat()
+    private var topDevice: dev_t = 0
+    private var topRights = DirectoryRights(stat())
     private var namesFound = 0
     private var namesExpected = 0
     /// Every directory could be watched.
@@ -25,17 +27,22 @@ struct SlotVerification: ~Copyable {
 
     deinit { for directory in stack { close(directory.descriptor) } }
 
-    /// - Parameter watch: put on every directory before anything in it is looked at.
+    /// - Parameters:
+    ///   - rights: those of the slot when it was filled; nil while it is being filled.
+    ///   - watch: put on every directory before anything in it is looked at.
     /// - Returns: what is not as it was filled, nil when everything is; and whether the watch sees all of it.
     static func run(
-        _ slot: borrowing Directory, _ index: IndexFile, watch: SlotWatch?
+        _ slot: borrowing Directory, _ index: IndexFile, rights: DirectoryRights?, watch: SlotWatch?
     ) throws(SystemError) -> (mismatch: String?, isWatched: Bool) {
         var verification = SlotVerification(index, watch)
         let top = try system("dup", slot.path) {
             linux_openat(slot.descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
         }
         verification.stack.append((top, 0))
-        try system("fstat", slot.path) { fstat(top, &verification.topStatus) }
+        var status = stat()
+        try system("fstat", slot.path) { fstat(top, &status) }
+        (verification.topDevice, verification.topRights) = (status.st_dev, DirectoryRights(status))
+        if let rights, rights != verification.topRights { return ("it has another mode or owner", false) }
         verification.namesFound = try verification.count(top)
         for entry in index.entries {
             if let mismatch = try verification.compare(entry) { return (mismatch, false) }
@@ -60,7 +67,7 @@ struct SlotVerification: ~Copyable {
         }
         switch entry.mode {
         case 0o160000:
-            guard value.st_mode == topStatus.st_mode, let submodule = open(name, in: directory.descriptor) else {
+            guard DirectoryRights(value) == topRights, let submodule = open(name, in: directory.descriptor) else {
                 return "\(text(path)) is no directory as it was made"
             }
             defer { close(submodule) }
@@ -99,7 +106,7 @@ struct SlotVerification: ~Copyable {
             namesExpected += 1
             var value = stat()
             try system("fstat", text(path)) { fstat(opened, &value) }
-            guard value.st_mode == topStatus.st_mode, value.st_dev == topStatus.st_dev else { return false }
+            guard DirectoryRights(value) == topRights, value.st_dev == topDevice else { return false }
             namesFound += try count(opened)
         }
     }
@@ -140,4 +147,22 @@ struct SlotVerification: ~Copyable {
     }
 
     private func text(_ path: ArraySlice<UInt8>) -> String { String(decoding: path, as: UTF8.self) }
+}
+
+/// Who may do what in a directory.
+struct DirectoryRights: Codable, Hashable, Sendable {
+    let mode: UInt32
+    let user: UInt32
+    let group: UInt32
+
+    init(_ value: stat) { (mode, user, group) = (value.st_mode, value.st_uid, value.st_gid) }
+}
+
+extension Directory {
+    /// Mode and owner.
+    func rights() throws(SystemError) -> DirectoryRights {
+        var value = stat()
+        try system("fstat", path) { fstat(descriptor, &value) }
+        return DirectoryRights(value)
+    }
 }

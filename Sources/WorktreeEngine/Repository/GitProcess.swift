@@ -5,9 +5,13 @@ import SystemPackage
 
 /// Runs git for the repositories that libgit2 cannot serve.
 ///
-/// No `GIT_*` variable of the caller reaches it, no hook or file system monitor runs, nothing prompts, and it has a time limit.
+/// No `GIT_*` variable of the caller reaches it, no hook, file system monitor or signature check runs, nothing prompts, and it has a time limit.
 struct GitProcess: Sendable {
     let timeout: Duration
+    /// No transport works, not even to fetch what a partial clone lacks.
+    var isOffline = false
+    /// Settings that win over the repository's, each `name=value`.
+    var settings: [String] = []
 
     struct Result: Sendable {
         let status: Int32
@@ -27,8 +31,9 @@ struct GitProcess: Sendable {
         let all =
             (directory.map { ["-C", $0] } ?? []) + [
                 "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false",
-            ]
-            + arguments
+                // It would run `gpg.program`.
+                "-c", "log.showSignature=false",
+            ] + settings.flatMap { ["-c", $0] } + arguments
         try Task.checkCancellation()
         let result: Result?
         do { result = try await limited(all) } catch {
@@ -49,7 +54,7 @@ struct GitProcess: Sendable {
     /// - Returns: nil when the time was over.
     private func limited(_ arguments: [String]) async throws -> Result? {
         try await withThrowingTaskGroup(of: Result?.self) { group in
-            group.addTask { try await Self.collect(arguments) }
+            group.addTask { [isOffline] in try await Self.collect(arguments, isOffline: isOffline) }
             group.addTask { [timeout] in
                 try await Task.sleep(for: timeout)
                 return nil
@@ -72,7 +77,37 @@ struct GitProcess: Sendable {
         return result
     }
 
-    private static func collect(_ arguments: [String]) async throws -> Result {
+    /// The same without any transport: a remote's configuration may name a program as one.
+    var offline: GitProcess {
+        var git = self
+        git.isOffline = true
+        return git
+    }
+
+    /// The same for a git directory that an agent may have made: offline, and no filter program runs, whoever configured
+    /// it, since such a program may read settings of the repository that name others. What such a filter would have
+    /// changed then counts as modified.
+    /// - Throws: ``CannotLook`` for a filter whose name cannot be given to git.
+    func confined(to gitDir: String) async throws -> GitProcess {
+        var git = offline
+        let listed = try await git.run(
+            in: nil, ["--git-dir=\(gitDir)", "config", "--name-only", "-z", "--get-regexp", "^filter\\."])
+        // 1 says that there is none. See: man git-config
+        guard listed.status <= 1 else {
+            throw CannotLook(reason: "its configuration cannot be read: \(listed.message)")
+        }
+        for name in Set(listed.output.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }).sorted() {
+            let filter = name.prefix(upTo: name.lastIndex(of: ".") ?? name.endIndex)
+            // `-c` takes the name up to the first `=`, and bytes that are no text would name another filter.
+            guard !filter.contains("="), !filter.contains("\u{FFFD}") else {
+                throw CannotLook(reason: "its configuration names an odd filter, \(filter)")
+            }
+            git.settings += ["\(filter).clean=", "\(filter).process=", "\(filter).required=false"]
+        }
+        return git
+    }
+
+    private static func collect(_ arguments: [String], isOffline: Bool) async throws -> Result {
         var options = PlatformOptions()
         // A session of its own: a helper that asks for a password has no terminal to ask on, and the whole of it can be
         // ended. git works through processes of its own, as `reset` for `worktree add`.
@@ -83,7 +118,7 @@ struct GitProcess: Sendable {
         var leader: pid_t?
         do {
             let result = try await Subprocess.run(
-                .name("git"), arguments: Arguments(arguments), environment: .custom(environment),
+                .name("git"), arguments: Arguments(arguments), environment: .custom(environment(isOffline: isOffline)),
                 platformOptions: options,
                 input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20)
             ) { leader = $0.processIdentifier.value }
@@ -113,7 +148,7 @@ struct GitProcess: Sendable {
         }
     }
 
-    private static var environment: [Subprocess.Environment.Key: String] {
+    private static func environment(isOffline: Bool) -> [Subprocess.Environment.Key: String] {
         var kept: [Subprocess.Environment.Key: String] = [:]
         for (name, value) in ProcessInfo.processInfo.environment where !name.hasPrefix("GIT_") {
             kept[Subprocess.Environment.Key(stringLiteral: name)] = value
@@ -123,6 +158,8 @@ struct GitProcess: Sendable {
         kept["SSH_ASKPASS"] = "true"
         kept["GIT_OPTIONAL_LOCKS"] = "0"
         kept["LC_ALL"] = "C"
+        // See: man git (GIT_ALLOW_PROTOCOL)
+        if isOffline { kept["GIT_ALLOW_PROTOCOL"] = "" }
         return kept
     }
 }

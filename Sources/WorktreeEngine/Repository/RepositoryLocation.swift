@@ -14,8 +14,12 @@ package struct RepositoryLocation: Hashable, Sendable {
 
     /// The repository as people name it: its main worktree, or else its git directory.
     var name: String {
-        if gitDir == commonDir { return workTree ?? commonDir }
-        return commonDir.hasSuffix("/.git") ? String(commonDir.dropLast("/.git".count)) : commonDir
+        gitDir == commonDir ? workTree ?? commonDir : Self.name(of: commonDir)
+    }
+
+    /// The main worktree of a common dir, or itself.
+    static func name(of commonDir: String) -> String {
+        commonDir.hasSuffix("/.git") ? String(commonDir.dropLast("/.git".count)) : commonDir
     }
 
     /// Whether worktrees can be added.

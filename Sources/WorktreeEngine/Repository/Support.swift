@@ -114,17 +114,20 @@ public struct Support: Hashable, Sendable {
     ) throws -> Attributes {
         var attributes = Attributes()
         if let path = flat.refusedPath { attributes.reasons.append("the tree has a path that git refuses: \(path)") }
-        var sources: [(name: String, directory: Substring, text: String)] = []
+        if let path = flat.unorderedPath {
+            attributes.reasons.append("the tree is not in git's order, or has a name twice: \(path)")
+        }
+        var sources: [(name: String, directory: Substring, content: [UInt8])] = []
         for entry in flat.entries where flat.name(entry).elementsEqual(".gitattributes".utf8) {
             if entry.isSymlink {
                 attributes.reasons.append("\(flat.path(entry)) is a symbolic link")
             } else if !entry.isSubmodule {
-                let text = try repository.withObject(entry.id) { String(decoding: $0, as: UTF8.self) }
+                let content = try repository.withObject(entry.id) { Array($0) }
                 let path = flat.path(entry)
-                sources.append((path, path.dropLast("/.gitattributes".utf8.count), text))
+                sources.append((path, path.dropLast("/.gitattributes".utf8.count), content))
             }
         }
-        sources += userAttributeFiles(configuration, commonDir: commonDir).map { ($0.name, "", $0.text) }
+        sources += userAttributeFiles(configuration, commonDir: commonDir).map { ($0.name, "", $0.content) }
         let drivers = Set(
             configuration.compactMap { entry -> String? in
                 let parts = entry.name.split(separator: ".", maxSplits: 1)
@@ -133,15 +136,16 @@ public struct Support: Hashable, Sendable {
             })
         var patterns: [AttributePattern] = []
         for source in sources {
-            for line in source.text.split(whereSeparator: \.isNewline) where !line.drop(while: isBlank).hasPrefix("#") {
-                for word in line.split(whereSeparator: isBlank) {
+            for line in lines(source.content) {
+                let words = words(line)
+                guard let pattern = words.first, !pattern.hasPrefix("#") else { continue }
+                for word in words {
                     if word.hasPrefix("filter="), drivers.contains(String(word.dropFirst("filter=".count))) {
                         attributes.reasons.append("\(source.name): \(word) with a configured program")
                     }
                     if word.hasPrefix("working-tree-encoding=") { attributes.reasons.append("\(source.name): \(word)") }
                     if word == "eol=crlf" || word == "ident" || word.hasPrefix("ident=") {
-                        let pattern = line.drop(while: isBlank).prefix { !isBlank($0) }
-                        patterns.append(AttributePattern(pattern, directory: source.directory))
+                        patterns.append(AttributePattern(pattern[...], directory: source.directory))
                     }
                 }
             }
@@ -156,9 +160,7 @@ public struct Support: Hashable, Sendable {
         if attributes.conversion.isNeeded {
             if value("core.ignorecase")?.isTrue == true { attributes.reasons.append("core.ignorecase = true") }
             for source in sources {
-                attributes.reasons += source.text.split(whereSeparator: \.isNewline).compactMap(unusual).map {
-                    "\(source.name): \($0)"
-                }
+                attributes.reasons += lines(source.content).compactMap(unusual).map { "\(source.name): \($0)" }
             }
         }
         attributes.reasons = Array(Set(attributes.reasons)).sorted()
@@ -167,31 +169,44 @@ public struct Support: Hashable, Sendable {
 
     /// What libgit2 reads otherwise than git in a line of attributes that may take part in a conversion; nil for a plain
     /// line. Rather once too often to git than once a wrong file. See: git `attr.c` (`parse_attr_line`), `convert.c`
-    private static func unusual(_ text: Substring) -> String? {
+    private static func unusual(_ line: ArraySlice<UInt8>) -> String? {
         // libgit2 takes the mark at the beginning of a file for a part of the first pattern.
-        if text.unicodeScalars.first == "\u{FEFF}" { return "a byte order mark" }
-        if text.utf8.count > 2000 { return "a line of more than 2000 bytes, which git ignores" }
-        let line = text.drop(while: isBlank)
-        if line.isEmpty || line.hasPrefix("#") { return nil }
-        // Patterns are compared as bytes, and this text has been decoded: beyond ASCII the two may differ.
-        if line.unicodeScalars.contains(where: { !$0.isASCII }) { return "a character that is not ASCII" }
-        if line.hasPrefix("\"") { return "a quoted pattern" }
-        if line.hasPrefix("!") { return "a negative pattern" }
-        if line.hasPrefix("[attr]") { return "a macro" }
-        if line.unicodeScalars.contains(where: { $0.value < 32 && $0 != "\t" }) { return "a control character" }
-        return line.split(whereSeparator: isBlank).dropFirst().lazy.map(String.init).first { word in
+        if line.starts(with: "\u{FEFF}".utf8) { return "a byte order mark" }
+        if line.count > 2000 { return "a line of more than 2000 bytes, which git ignores" }
+        let words = words(line)
+        guard let pattern = words.first, !pattern.hasPrefix("#") else { return nil }
+        // Patterns are compared as bytes, and these words have been decoded: beyond ASCII the two may differ.
+        if line.contains(where: { $0 > 127 }) { return "a character that is not ASCII" }
+        if pattern.hasPrefix("\"") { return "a quoted pattern" }
+        if pattern.hasPrefix("!") { return "a negative pattern" }
+        if pattern.hasPrefix("[attr]") { return "a macro" }
+        // One CR may end the line; anywhere else what is a blank to the one need not be one to the other.
+        let text = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+        if text.contains(where: { $0 < 32 && $0 != UInt8(ascii: "\t") }) { return "a control character" }
+        return words.dropFirst().first { word in
             if ["text", "-text", "text=auto", "eol=lf", "eol=crlf", "binary"].contains(word) { return false }
             let name = word.drop { $0 == "-" || $0 == "!" }.prefix { $0 != "=" }
             return ["text", "eol", "crlf", "ident", "binary"].contains(name)
         }
     }
 
-    private static func isBlank(_ character: Character) -> Bool { character == " " || character == "\t" }
+    /// The lines of an attribute file. To git an LF ends one and nothing else does, whatever Unicode says.
+    /// See: git `attr.c` (`read_attr_from_buf`)
+    private static func lines(_ content: [UInt8]) -> [ArraySlice<UInt8>] {
+        content.split(separator: UInt8(ascii: "\n"))
+    }
+
+    /// The words of a line. They are parted as bytes: in a String a blank may be one character with what follows it.
+    /// See: git `attr.c` (`blank`)
+    private static func words(_ line: ArraySlice<UInt8>) -> [String] {
+        line.split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: "\r") }
+            .map { String(decoding: $0, as: UTF8.self) }
+    }
 
     /// Attribute files outside the tree that exist. See: man gitattributes (FILES)
     static func userAttributeFiles(
         _ configuration: [ConfigEntry], commonDir: String
-    ) -> [(name: String, text: String)] {
+    ) -> [(name: String, content: [UInt8])] {
         let home = variable("HOME") ?? ""
         let user =
             configuration.last { $0.name == "core.attributesfile" }.map { entry in
@@ -201,8 +216,7 @@ public struct Support: Hashable, Sendable {
             }
             ?? "\(variable("XDG_CONFIG_HOME").flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.config")/git/attributes"
         return ["\(commonDir)/info/attributes", user, "/etc/gitattributes"].compactMap { path in
-            // Any bytes will do: each is a character.
-            contents(of: path).map { (path, String(String.UnicodeScalarView($0.map { UnicodeScalar($0) }))) }
+            contents(of: path).map { (path, $0) }
         }
     }
 

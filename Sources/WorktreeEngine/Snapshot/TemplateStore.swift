@@ -142,7 +142,7 @@ struct TemplateStore: Sendable {
     /// Moves templates to the trash whose repository is gone, that are of an earlier boot, damaged, or long unused.
     /// - Returns: their names there, for the caller to unlink.
     func removeUseless() throws -> [String] {
-        let templates = try open()
+        guard let templates = try root.existingPrivate("templates") else { return [] }
         let now = time(nil)
         return try templates.entries().map(\.name).compactMap { name in
             if let template = try? templates.open(name), let record = TemplateRecord(in: template),
@@ -159,7 +159,8 @@ struct TemplateStore: Sendable {
     /// - Returns: their names there, for the caller to unlink.
     func removeAll(of commonDir: String?) throws -> [String] {
         let prefix = commonDir.map(TemplateRecord.prefix) ?? ""
-        return try open().entries().map(\.name).filter { $0.hasPrefix(prefix) }.compactMap(discard)
+        guard let templates = try root.existingPrivate("templates") else { return [] }
+        return try templates.entries().map(\.name).filter { $0.hasPrefix(prefix) }.compactMap(discard)
     }
 
     private func discard(_ name: String) throws -> String? {

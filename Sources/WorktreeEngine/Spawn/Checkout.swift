@@ -93,12 +93,7 @@ struct Checkout {
     private func makeDirectories(
         _ wanted: [Int], _ job: Job, mayExist: Bool, _ made: (Int) -> Void = { _ in }
     ) throws {
-        // A tree without a file below it makes no directory, as with git.
-        var isNeeded = [Bool](repeating: false, count: flat.directories.count)
-        for index in wanted { isNeeded[flat.entries[index].directory] = true }
-        for index in flat.directories.indices.dropFirst().reversed() where isNeeded[index] {
-            isNeeded[flat.directories[index].directory] = true
-        }
+        let isNeeded = flat.directories(holding: wanted)
         func make(_ entry: FlatTree.Entry) throws(SystemError) {
             for top in job.tops {
                 if flat.withPath(entry, { mkdirat(top, $0, 0o777) }) == 0 { continue }

@@ -17,7 +17,11 @@ extension Engine {
         switch run.materializer {
         case .checkout, .pool, .snapshot:
             guard let native = target.native else { preconditionFailure("chosen for native targets only") }
-            (run.materializer, pools) = try await fill(run, target, native, root, isForced: isForced)
+            do {
+                (run.materializer, pools) = try await fill(run, target, native, root, isForced: isForced)
+            } catch let error as EngineError where error.code == .git && !isForced {
+                return try await addWorktree(insteadOf: run, target, root, after: error)
+            }
             try await publish(run, native, root)
         case .git:
             do { try await addWorktree(run, target, root) } catch let error as EngineError
@@ -111,6 +115,27 @@ extension Engine {
                 "`git worktree add` in \(run.repo) failed with status \(result.status): \(result.message)")
         }
         try await actor(for: run.commonDir).adoptGitEntry(run, root: root)
+    }
+
+    /// git finds another copy of an object where libgit2 stops at the first that is damaged. Where git does not either,
+    /// the first error says what to mend.
+    private func addWorktree(
+        insteadOf run: Run, _ target: Target, _ root: Root, after error: EngineError
+    ) async throws -> (Run, FileIdentity, [Pool]) {
+        logger.warning("a checkout failed, trying git worktree add", metadata: ["error": "\(error)"])
+        let repository = actor(for: run.commonDir)
+        try await blocking {
+            try TreeDeletion.delete(run.adminID, in: root.openPrivate("stage"))
+            try repository.discardPrivate(run)
+        }
+        let run = try await registry.transition(
+            run.key, from: [.creating], to: .creating, action: "spawn.fallback", detail: error.message
+        ) { $0.materializer = .git }
+        do { try await addWorktree(run, target, root) } catch let second as EngineError where second.code == .git {
+            try await discardStage(run, root)
+            throw error
+        }
+        return (run, try await verifyFresh(run, root), [])
     }
 
     private func clone(_ run: Run, _ target: Target, _ root: Root) async throws {

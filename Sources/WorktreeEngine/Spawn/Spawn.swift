@@ -180,8 +180,8 @@ extension Engine {
             _ = try await deleteBranch(branch, at: run.base, of: run)
         }
         try await blocking {
-            let stage = try root.openPrivate("stage")
-            try TreeDeletion.delete(run.adminID, in: stage)
+            // A root that cannot be written may never have had a stage.
+            if let stage = try root.existingPrivate("stage") { try TreeDeletion.delete(run.adminID, in: stage) }
             try repository.discardPrivate(run)
         }
     }

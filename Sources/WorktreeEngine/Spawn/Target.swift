@@ -99,15 +99,17 @@ extension Engine {
 
     /// See ``Target/Native/fingerprint``. Each part is preceded by its length, so that no two lists look alike.
     private static func fingerprint(_ configuration: [ConfigEntry], commonDir: String) -> String {
-        var parts = [ProcessTable.umask]
+        var parts = [Array(ProcessTable.umask.utf8)]
         for entry in configuration
         where entry.name.hasPrefix("filter.")
             || ["core.attributesfile", "core.autocrlf", "core.eol", "core.ignorecase"].contains(entry.name)
         {
-            parts += [entry.name, entry.value]
+            parts += [Array(entry.name.utf8), Array(entry.value.utf8)]
         }
-        for file in Support.userAttributeFiles(configuration, commonDir: commonDir) { parts += [file.name, file.text] }
-        return "\(ObjectID.ofBlob(Array(parts.map { "\($0.utf8.count) \($0)" }.joined().utf8)))"
+        for file in Support.userAttributeFiles(configuration, commonDir: commonDir) {
+            parts += [Array(file.name.utf8), file.content]
+        }
+        return "\(ObjectID.ofBlob(parts.flatMap { Array("\($0.count) ".utf8) + $0 }))"
     }
 
     private func resolveByProcess(_ location: RepositoryLocation, _ revision: String?) async throws -> String {

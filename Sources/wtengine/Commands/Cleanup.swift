@@ -93,7 +93,7 @@ struct Cleanup: AsyncParsableCommand {
         return error
     }
 
-    private func report(_ plan: CleanupPlan) -> PlanReport { PlanReport(plan: plan, options: global.repeated) }
+    private func report(_ plan: CleanupPlan) -> PlanReport { PlanReport(plan: plan) }
 
     private func answer(_ plan: CleanupPlan) throws {
         try global.answer(json: report(plan).json, text: report(plan).text)

@@ -7,8 +7,9 @@ struct Doctor: AsyncParsableCommand {
         commandName: "doctor",
         abstract: "Say what is wrong, and which command mends it.",
         discussion: """
-            Looks at the registry, the roots, the limits and the runs; with --repo also at what serves that repository \
-            and why. Exits with 1 when anything does not work. Changes nothing.
+            Looks at the registry, the roots and whether they have snapshots, the runs and the pools; with --repo also \
+            at what serves that repository and why. Exits with 1 when anything does not work. Changes no run, no pool \
+            and no repository; like every command it makes the state directory when there is none.
 
               wtengine doctor --repo ~/src/app
             """)
@@ -19,7 +20,9 @@ struct Doctor: AsyncParsableCommand {
     @OptionGroup var global: GlobalOptions
 
     func run() async throws {
-        let findings = try await self.findings()
+        let findings = try await self.findings().map {
+            (level: $0.level, message: Suggestion.complete($0.message), remedy: $0.remedy.map(Suggestion.completeRemedy))
+        }
         try global.answer(
             json: .array(
                 findings.map {
@@ -38,7 +41,7 @@ struct Doctor: AsyncParsableCommand {
         do {
             engine = try await global.openEngine()
         } catch let error as EngineError {
-            let mends = error.code == .registryCorrupt ? "wtengine recover --rebuild\(global.repeated)" : nil
+            let mends = error.code == .registryCorrupt ? "wtengine recover --rebuild" : nil
             return [(.error, error.description, mends)]
         } catch let error as Failure where error.code == .configuration {
             return [(.error, "\(error.code): \(error.message)", nil)]

@@ -38,7 +38,7 @@ struct List: AsyncParsableCommand {
         let all = try await global.openEngine().runs(repository: repo, issue: issue)
         let runs = states.isEmpty ? all : all.filter { states.contains($0.state) }
         if runs.isEmpty, !global.json {
-            if Console.isRead { Console.tell("No runs match. `wtengine spawn` creates one.") }
+            if Console.isRead { Console.tell(Suggestion.complete("No runs match. `wtengine spawn` creates one.")) }
             return
         }
         let rows = runs.map { run in

@@ -49,7 +49,10 @@ struct PoolCommand: AsyncParsableCommand {
             let engine = try await global.openEngine()
             let status = try await engine.fillPool(repository: repo, base: base, size: size)
             try global.answer(
-                json: status.json, text: "\(status.ready) ready for \(status.base) of \(status.repository)")
+                json: status.json,
+                text: size == 0
+                    ? "forgot the pool of \(status.repository) at \(status.base)"
+                    : "\(status.ready) ready for \(status.base) of \(status.repository)")
             await engine.emptyTrash()
         }
     }

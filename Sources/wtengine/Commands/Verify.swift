@@ -31,7 +31,9 @@ struct Verify: AsyncParsableCommand {
     func run() async throws {
         let engine = try await global.openEngine()
         var results: [(key: RunKey, problems: [String])] = []
-        for key in try await keys(engine) { results.append((key, try await problems(key, engine))) }
+        for key in try await keys(engine) {
+            results.append((key, try await problems(key, engine).map(Suggestion.complete)))
+        }
         try global.answer(
             json: .array(
                 results.map { $0.key.json.adding(["problems": .array($0.problems.map { .text($0) })]) }),
