@@ -1,9 +1,9 @@
 import WorktreeEngine
 
 /// The commands in messages, made complete: the engine does not know how the user named the state directory.
-enum Suggestion {
+package enum Suggestion {
     /// ` --state DIR` when it was given. Looks at the arguments themselves, since an error has no options to ask.
-    static let options: String = {
+    package static let options: String = {
         let arguments = Array(CommandLine.arguments.prefix { $0 != "--" })
         var state: String?
         for (index, argument) in arguments.enumerated() {
@@ -14,12 +14,12 @@ enum Suggestion {
     }()
 
     /// Text whose commands stand in backticks. A quoted word in a command may hold a backtick.
-    static func complete(_ text: String) -> String {
+    package static func complete(_ text: String) -> String {
         text.replacing(/`(wtengine (?:'[^']*'|[^`'])*)`/) { "`\($0.output.1)\(options)`" }
     }
 
     /// A remedy, which ends with its command unless that stands in backticks.
-    static func completeRemedy(_ remedy: String) -> String {
+    package static func completeRemedy(_ remedy: String) -> String {
         let completed = complete(remedy)
         return completed == remedy && remedy.contains("wtengine ") ? remedy + options : completed
     }
