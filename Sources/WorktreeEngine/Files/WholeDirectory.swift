@@ -13,13 +13,16 @@ package enum WholeDirectory {
     package static func create(
         _ name: String, in parent: String, files: [(name: String, text: String)]
     ) throws(EngineError) -> Bool {
-        do {
+        var attempts = 0
+        while true {
             do { return try make(name, parent, files) } catch {
+                attempts += 1
                 // The removal of the last other entry took the parent away meanwhile.
-                guard error.errno == .noSuchFileOrDirectory else { throw error }
-                return try make(name, parent, files)
+                guard error.errno == .noSuchFileOrDirectory, attempts < 100 else {
+                    throw .wrap(error, "writing \(parent)/\(name)")
+                }
             }
-        } catch { throw .wrap(error, "writing \(parent)/\(name)") }
+        }
     }
 
     private static func make(
