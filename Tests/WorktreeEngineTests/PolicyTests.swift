@@ -132,7 +132,7 @@ import Testing
         #expect(try await run.engine.sweep().emptied >= 4)
         #expect(try await run.repository.head() == run.workdir.base)
         let left = try FileManager.default.subpathsOfDirectory(atPath: "\(row.root)/.wtengine")
-        #expect(Set(left) == ["marker", "owner", "pool", "stage", "templates", "trash"])
+        #expect(Set(left) == ["marker", "owner", "stage", "trash"])
         #expect(try await run.engine.verify(run.key) == [])
     }
 
