@@ -4,7 +4,7 @@ import Testing
 import WorktreeEngine
 
 /// A scheduler that follows the log while processes beside it write there.
-@Suite(.timeLimit(.minutes(5))) struct EventProcessTests {
+@Suite(.timeLimit(.minutes(30))) struct EventProcessTests {
     @Test func `what other processes do is seen once and in order, as audit prints it`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()

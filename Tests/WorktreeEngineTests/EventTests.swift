@@ -6,7 +6,7 @@ import Testing
 
 /// Followers of the audit log. An engine of another process has a connection of its own to the registry; so has a second
 /// engine of this process, which stands for one here.
-@Suite(.timeLimit(.minutes(2))) struct EventTests {
+@Suite(.timeLimit(.minutes(30))) struct EventTests {
     /// Events up to the first of a kind, or the end.
     private func events(
         of engine: Engine, since id: AuditEvent.ID? = nil, until kind: AuditEvent.Kind,

@@ -86,7 +86,7 @@ import Testing
 
     /// Each with the path at risk. Where a tracked file was touched, everything is inspected in full.
     @Test(
-        .timeLimit(.minutes(1)),
+        .timeLimit(.minutes(30)),
         arguments: [
             ("attributes", "mkfifo .gitattributes; touch a README.md", "."),
             ("ignore rules", "mkfifo sub/.gitignore; touch a README.md", "."),

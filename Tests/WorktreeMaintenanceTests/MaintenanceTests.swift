@@ -11,7 +11,7 @@ import WorktreeEngine
 @testable import WorktreeMaintenance
 
 /// What the service has done is seen in the audit log, never by waiting for a time.
-@Suite(.timeLimit(.minutes(2))) struct MaintenanceTests {
+@Suite(.timeLimit(.minutes(30))) struct MaintenanceTests {
     /// Runs the service beside a test, and ends it gracefully.
     private func serving(
         _ engine: Engine, interval: Duration = .milliseconds(1), log: LogMessages = LogMessages(),
