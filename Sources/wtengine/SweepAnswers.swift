@@ -19,7 +19,8 @@ extension SweepReport {
     /// A line for everything that was done or left; empty when there was nothing.
     var lines: [String] {
         let left =
-            quarantined.map { "quarantined \($0.run): \($0.reason)" } + skipped.map { "skipped \($0.run): \($0.reason)" }
+            quarantined.map { "quarantined \($0.run): \($0.reason)" }
+            + skipped.map { "skipped \($0.run): \($0.reason)" }
             + trashLeft.map { "could not unlink \($0.path): \($0.reason)" }
             + poolsLeft.map { "could not fill the pool of \($0.repository): \($0.reason)" }
         let slots =

@@ -140,7 +140,8 @@ struct SnapshotTests {
         #expect(try await place.subvolumes() == 0)
     }
 
-    @Test func `draining drops the templates of the repository, or all, so that the root can be removed`() async throws {
+    @Test func `draining drops the templates of the repository, or all, so that the root can be removed`() async throws
+    {
         let place = try await Place()
         let other = try await place.scratch.repository("other")
         _ = try await place.engine.spawn(request(place.repository.path))

@@ -27,7 +27,8 @@ struct Detach: AsyncParsableCommand {
         try global.answer(json: run.json, text: run.line)
         // With the policy "immediate" it did not go, and the word alone would not say why.
         if run.state == .quarantined, !global.json, let reason = run.reason {
-            Console.tell("\(Table.visible(reason)); `wtengine cleanup \(run.key)\(Suggestion.options)` shows all of it.")
+            Console.tell(
+                "\(Table.visible(reason)); `wtengine cleanup \(run.key)\(Suggestion.options)` shows all of it.")
         }
         if run.state == .removed { await engine.emptyTrash() }
     }

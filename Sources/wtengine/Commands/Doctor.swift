@@ -21,7 +21,10 @@ struct Doctor: AsyncParsableCommand {
 
     func run() async throws {
         let findings = try await self.findings().map {
-            (level: $0.level, message: Suggestion.complete($0.message), remedy: $0.remedy.map(Suggestion.completeRemedy))
+            (
+                level: $0.level, message: Suggestion.complete($0.message),
+                remedy: $0.remedy.map(Suggestion.completeRemedy)
+            )
         }
         try global.answer(
             json: .array(
