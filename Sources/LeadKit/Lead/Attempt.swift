@@ -53,8 +53,8 @@ struct Attempt: Sendable {
             guard let worker = try await worker(of: run, pack) else { return try await judge(run, pack, nil) }
             desk.workers.add(worker, of: key)
             defer { desk.workers.remove(key) }
-            // Of a worker that an earlier Lead has started, a part of the lease is over. The attach was the last change.
-            let lease = run.state == .attached ? group.timeout - age(of: run) : group.timeout
+            // Of a worker that an earlier Lead has started, a part of the lease is over.
+            let lease = group.timeout - (ProcessTable.age(of: worker.process) ?? .zero)
             let ending = await worker.end(within: lease, grace: desk.options.grace)
             if ending == .left { return .later }
             return try await judge(run, pack, ending)
@@ -168,9 +168,6 @@ struct Attempt: Sendable {
             logger.warning("the active run could not be mirrored", metadata: ["error": "\(error.message)"])
         }
     }
-
-    /// How long ago the run was changed last.
-    func age(of run: Run) -> Duration { .seconds(Date().timeIntervalSince(run.updatedAt)) }
 
     func knownRun() async throws(EngineError) -> Run? {
         try await Engine.catching("reading \(key)") { try await engine.registry.run(key) }

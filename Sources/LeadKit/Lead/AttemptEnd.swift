@@ -155,7 +155,8 @@ extension Attempt {
         let replaced = RunKey(issue: key.issue, run: run)
         let known = try await Engine.catching("reading \(replaced)") { try await engine.registry.run(replaced) }
         guard let known, known.isActive else { return }
-        try await end(replaced, age(of: known) >= group.timeout ? .timeout : .fail)
+        let age = known.worker.flatMap { ProcessTable.age(of: $0) }
+        try await end(replaced, age.map { $0 >= group.timeout } == true ? .timeout : .fail)
     }
 
     /// Ends the attempt and keeps what the issue is to be told, in one step.
