@@ -65,6 +65,8 @@ struct RunLead: AsyncParsableCommand {
     }
 
     func run() async throws {
+        // A worker is of the same user, and would find the token in /proc/<pid>/environ.
+        do { try ProcessTable.hideMemory() } catch { throw Failure(error) }
         let profile = try loadProfile()
         let unknown = Set(roles).subtracting(profile.roles)
         if let role = unknown.first {
