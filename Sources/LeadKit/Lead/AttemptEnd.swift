@@ -11,6 +11,8 @@ extension Attempt {
         /// One line; nil when the result says it all.
         let reason: String?
         var result: WorkResult?
+        /// There is a result, and it cannot be taken.
+        var isRefused = false
         /// Its worker died or hung, so that another one may do better.
         var mayBeTriedAgain = false
     }
@@ -47,7 +49,7 @@ extension Attempt {
                 return Verdict(outcome: outcome, reason: nil, result: result)
             }
         } catch {
-            return Verdict(outcome: .fail, reason: "the result is refused: \(error)")
+            return Verdict(outcome: .fail, reason: "the result is refused: \(error)", isRefused: true)
         }
         let log = "\(pack.directory)/worker.log"
         switch ending {
@@ -78,7 +80,7 @@ extension Attempt {
             run,
             Verdict(
                 outcome: outcome, reason: outcome == .ok ? nil : verdict.reason ?? "the run was ended as \(outcome)",
-                result: isOwn ? verdict.result : nil))
+                result: isOwn ? verdict.result : nil, isRefused: verdict.isRefused))
     }
 
     private func conclude(_ run: Run, _ verdict: Verdict) async throws(EngineError) -> End {
@@ -110,11 +112,16 @@ extension Attempt {
             ],
             quoted: verdict.result?.text)
         if state == .blocked {
-            text.remedy = verdict.result == nil ? "see the output of the worker" : "see what the worker says"
+            let pack = ContextPack(run: key, in: desk.packs).directory
+            text.remedy =
+                verdict.isRefused
+                ? "see the result in the context pack"
+                : verdict.result == nil ? "see the output of the worker" : "see what the worker says"
             text.commands = [
-                "wtengine show \(key.issue) \(key.run) --state \(shellQuoted(engine.configuration.state))",
-                "git -C \(shellQuoted(run.path)) status",
+                "wtengine show \(key) --state \(shellQuoted(engine.configuration.state))",
+                "ls -l \(shellQuoted(pack))",
             ]
+            if run.state != .removed { text.commands.append("git -C \(shellQuoted(run.path)) status") }
         }
         let trigger = "workrun:\(key.run)/finish"
         return IssueUpdate(
