@@ -132,6 +132,8 @@ import WorktreeEngine
         #expect(run.state == .removed)
         let event = try #require(try await project.events(issue).last)
         #expect(event["Workdir"] == nil)
+        // It had no commits of its own, and went as well.
+        #expect(event["Branch"] == nil)
         #expect(!event.commands.isEmpty && !event.commands.contains { $0.contains(run.path) })
         // The sweep of the next Lead leaves it.
         try await project.lead("exit 1").run(once: true)

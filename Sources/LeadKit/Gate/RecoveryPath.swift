@@ -21,8 +21,8 @@ struct RecoveryPath {
         case .limit, .disk:
             let change = error.code == .limit ? "raise limits" : "lower limits.disk_reserve"
             remedy =
-                "Give workdirs of ended runs free, or \(change) in [workdir] of workflow.toml, which is what counts for a "
-                + "Lead."
+                "Give workdirs of ended runs free, or \(change) in [workdir] of workflow.toml, which is what counts for "
+                + "a Lead."
             // The first plans and tells the token; a person reads the plan before giving it.
             commands =
                 [wtengine("sweep")] + finished.prefix(3).map { wtengine("cleanup \($0.key)") }

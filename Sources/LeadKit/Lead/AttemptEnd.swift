@@ -94,10 +94,19 @@ extension Attempt {
         if run.state == .quarantined, run.endedAt == nil {
             return try await settle(desk.gate.update(quarantined: run, state: .blocked))
         }
-        return try await settle(finish(run, verdict))
+        return try await settle(finish(run, verdict, branch: await branch(of: run)))
     }
 
-    private func finish(_ run: Run, _ verdict: Verdict) -> IssueUpdate {
+    /// The branch of a run, unless it went with the workdir. One that cannot be looked for is named.
+    private func branch(of run: Run) async -> String? {
+        guard let branch = run.branch, run.state == .removed else { return run.branch }
+        do { return try await engine.hasBranch(branch, in: run.commonDir) ? branch : nil } catch {
+            logger.warning("the branch could not be looked for", metadata: ["error": "\(error)"])
+            return branch
+        }
+    }
+
+    private func finish(_ run: Run, _ verdict: Verdict, branch: String?) -> IssueUpdate {
         let labels = desk.profile.labels
         let state: TaskState = verdict.outcome == .ok ? .review : .blocked
         var text = EventText(
@@ -107,7 +116,7 @@ extension Attempt {
                 : "set \(labels.name(of: .todo)) in place of \(labels.name(of: .blocked)), and the next run begins",
             more: [
                 ("PR", verdict.result?.pullRequest), ("Commit", verdict.result?.commit),
-                ("Tests", verdict.result?.tests), ("Branch", run.branch),
+                ("Tests", verdict.result?.tests), ("Branch", branch),
                 ("Workdir", run.state == .removed ? nil : run.path),
             ],
             quoted: verdict.result?.text)

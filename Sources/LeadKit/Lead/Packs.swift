@@ -2,8 +2,8 @@ import Foundation
 import WorktreeEngine
 
 extension Desk {
-    /// Removes the context packs of runs whose workdirs are removed, ``Lead/Options/packRetention`` after their end: the
-    /// issue names `worker.log`, and what a late worker has left can be read until then.
+    /// Removes the context packs of runs whose workdirs are removed, ``Lead/Options/packRetention`` after their end:
+    /// events name `worker.log`, and what a late worker has left can be read until then.
     /// - Parameters:
     ///   - roles: whose runs.
     ///   - open: runs whose attempts have not come to their end; their results are still to be read.

@@ -44,8 +44,8 @@ struct ProfileReader {
                 else { continue }
                 problems.add(
                     setting,
-                    "\(setting.key): the repository \(name) is bare, with no main worktree to copy from. Name a worktree "
-                        + "in [repos], or take include out.")
+                    "\(setting.key): the repository \(name) is bare, with no main worktree to copy from. Name a "
+                        + "worktree in [repos], or take include out.")
             }
         }
         guard let outbox else { return nil }

@@ -43,8 +43,8 @@ public struct ContextPack: Sendable, Hashable {
 
     /// Writes the pack of a run: for its owner only, and by one rename, so that no half of it is ever seen.
     ///
-    /// It is for the time before the worker begins. So a pack of this name that is there already is a Lead's that was killed
-    /// in between, or somebody else's who has guessed the name; it is removed, with whatever result lies in it.
+    /// It is for the time before the worker begins. So a pack of this name that is there already is a Lead's that was
+    /// killed in between, or somebody else's who has guessed the name; it is removed, with whatever result lies in it.
     /// - Parameters:
     ///   - spec: the text of the issue.
     ///   - packs: the directory of all packs, an absolute path; made when it is missing.
@@ -89,8 +89,8 @@ public struct ContextPack: Sendable, Hashable {
 
     /// What the worker left; nil when it left nothing.
     ///
-    /// When both forms are there they must say the same, and the JSON form is returned. One that is of another run takes
-    /// nothing from the other.
+    /// When both forms are there they must say the same, and the JSON form is returned. One that is of another run
+    /// takes nothing from the other.
     /// - Throws: ``WorkResultError``.
     public func result() throws(WorkResultError) -> WorkResult? {
         // By descriptor, since the worker may put a link in the directory's place.

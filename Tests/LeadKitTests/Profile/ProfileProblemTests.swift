@@ -77,6 +77,10 @@ import Testing
             "would send the token unencrypted"
         ),
         (
+            "\"sqlite\"\npath = \"outbox.sqlite\"", "\"gitlab\"\nrepo = \"a/b\"\nurl = \"http://127.example.com\"",
+            "would send the token unencrypted"
+        ),
+        (
             "\"sqlite\"\npath = \"outbox.sqlite\"", "\"gitlab\"\nrepo = \"a/b\"\nurl = \"https://x/y?z=1\"",
             "4:1: outbox.url"
         ),
