@@ -87,14 +87,17 @@ extension TaskGate {
                     report.delivered += 1
                 } catch let error as OutboxError {
                     report.problem = error.message
+                    // Tried before its time: that counts for nothing, so that many Leads with --once do not use up the patience.
+                    let isDue = message.dueAt <= now
                     let isGone =
-                        error.kind == .missing || error.kind != .unreachable && message.attempts >= Self.patience
+                        error.kind == .missing
+                        || isDue && error.kind != .unreachable && message.attempts >= Self.patience
                     if isGone {
                         try await giveUp(message, error.message)
                         report.refused += 1
                         continue
                     }
-                    try await postpone(message, error, now)
+                    if isDue { try await postpone(message, error, now) }
                     // The others would wait for the same network.
                     if error.kind == .unreachable { return }
                 }

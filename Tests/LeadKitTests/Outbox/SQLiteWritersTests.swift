@@ -91,7 +91,7 @@ import WorktreeEngine
         let fixture = try SQLiteFixture()
         try await fixture.add(1)
         try await fixture.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON outbox_events BEGIN SELECT RAISE(ABORT, 'no more events'); END")
+            "CREATE TRIGGER full BEFORE INSERT ON outbox_events BEGIN SELECT RAISE(ABORT, 'no\nmore events'); END")
         let error = await #expect(throws: OutboxError.self) {
             try await fixture.outbox.apply(try SQLiteFixture.update(state: .doing, needsHuman: true))
         }
