@@ -21,8 +21,8 @@ extension TaskGate {
     /// has run out: with the pauses between them, for about four hours.
     static let patience = 20
 
-    /// Writes the kept messages to the outbox, in their order for each issue. One that has to wait holds back those after
-    /// it for the same issue, and none for another.
+    /// Writes the kept messages to the outbox, in their order for each issue. One that has to wait holds back those
+    /// after it for the same issue, and none for another.
     ///
     /// At most one process does this for an outbox at a time; another finds nothing to do. A message for an issue that
     /// does not exist any more is given up at once, with an audit row `message.refused`. One for an issue that is gated
@@ -87,7 +87,7 @@ extension TaskGate {
                     report.delivered += 1
                 } catch let error as OutboxError {
                     report.problem = error.message
-                    // Tried before its time: that counts for nothing, so that many Leads with --once do not use up the patience.
+                    // Before its time it is tried for nothing: many Leads with --once do not use the patience up.
                     let isDue = message.dueAt <= now
                     let isGone =
                         error.kind == .missing
