@@ -163,7 +163,10 @@ public actor Lead {
         sweepIfDue()
         let waiting = Set(try await messages().map(\.draft.key.issue))
         for group in desk.profile.groups where roles.contains(group.role) && !isStopping {
+            let before = changes
             let open = try await open(group.role)
+            // One that has ended meanwhile would be carried again. Its end has asked for another pass.
+            guard changes == before else { return }
             for allocation in open where carrier(of: allocation)?.name == group.name { resume(allocation, group) }
             try await take(group, besides: waiting.union(open.map(\.key.issue)))
         }
@@ -255,7 +258,8 @@ public actor Lead {
         case .success(.declined): declined[key.issue] = seen
         case .success(.later): resting[key] = Date() + desk.options.interval.seconds
         case .success(.replaced(let next)):
-            if !isStopping { begin(next, attempt.group, isResumed: false, as: seen) }
+            // A pass may have found it first.
+            if !isStopping, running[next.key] == nil { begin(next, attempt.group, isResumed: false, as: seen) }
         case .failure(let error):
             attempt.logger.error("the attempt goes on later", metadata: ["error": "\(error)"])
             resting[key] = Date() + desk.options.interval.seconds
