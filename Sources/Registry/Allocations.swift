@@ -59,12 +59,16 @@ extension Registry {
         }
     }
 
-    /// The attempts of an outbox and role that have not come to their end, oldest first.
-    package func openAllocations(outbox: String, role: Role) async throws(RegistryError) -> [Allocation] {
+    /// The attempts of an outbox that have not come to their end, oldest first.
+    /// - Parameter role: only those of this role.
+    package func openAllocations(outbox: String, role: Role? = nil) async throws(RegistryError) -> [Allocation] {
         try await read { db in
             try Row.fetchAll(
-                db, sql: "SELECT * FROM allocations WHERE outbox = ? AND role = ? AND settled = 0 ORDER BY rowid",
-                arguments: [outbox, role.description]
+                db,
+                sql: """
+                    SELECT * FROM allocations WHERE outbox = ?1 AND (?2 IS NULL OR role = ?2) AND settled = 0
+                    ORDER BY rowid
+                    """, arguments: [outbox, role?.description]
             ).map(Allocation.init(row:))
         }
     }

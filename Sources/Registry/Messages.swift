@@ -91,11 +91,14 @@ extension Registry {
     }
 
     /// The message stays, and is tried again at `date`.
-    package func postponed(_ message: Message, until date: Date, error: String) async throws(RegistryError) {
+    /// - Parameter isFailure: whether this counts as an attempt in vain.
+    package func postponed(
+        _ message: Message, until date: Date, error: String, isFailure: Bool = true
+    ) async throws(RegistryError) {
         try await write { db in
             try db.execute(
-                sql: "UPDATE messages SET attempts = attempts + 1, error = ?, due_at = ? WHERE id = ?",
-                arguments: [error, date.milliseconds, message.id])
+                sql: "UPDATE messages SET attempts = attempts + ?, error = ?, due_at = ? WHERE id = ?",
+                arguments: [isFailure ? 1 : 0, error, date.milliseconds, message.id])
         }
     }
 

@@ -252,7 +252,8 @@ extension Registry {
     }
 
     func record(
-        _ db: Database, _ action: AuditEvent.Kind, key: RunKey?, path: String?, from: RunState?, to: RunState?, detail: String?
+        _ db: Database, _ action: AuditEvent.Kind, key: RunKey?, path: String?, from: RunState?, to: RunState?,
+        detail: String?
     ) throws {
         try db.run(
             """

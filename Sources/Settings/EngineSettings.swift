@@ -10,7 +10,7 @@ package enum EngineSettings {
     /// Sets what a table says; what is wrong in it is added to the problems and not set.
     /// - Parameters:
     ///   - table: the settings by name.
-    ///   - base: what relative roots are relative to; nil when they have to be absolute.
+    ///   - base: what relative roots are relative to, all of which must exist; nil when they have to be absolute.
     package static func apply(
         _ table: [String: Setting], to configuration: inout Configuration, relativeTo base: String? = nil,
         _ problems: inout Problems
@@ -44,9 +44,15 @@ package enum EngineSettings {
             ? "an array of absolute paths such as [\"/srv/workdirs\"]"
             : "an array of paths, relative to the file or absolute, such as [\"/srv/workdirs\"]"
         return (setting.lines(&problems, expected) ?? []).compactMap { path, element in
-            if path.hasPrefix("/") { return path }
-            if let base { return "\(base)/\(path)" }
-            problems.reject(element, expected)
+            guard let base else {
+                if path.hasPrefix("/") { return path }
+                problems.reject(element, expected)
+                return nil
+            }
+            // A Lead would block each issue that it takes, so it looks before.
+            let path = path.hasPrefix("/") ? path : "\(base)/\(path)"
+            if let real = realPath(path) { return real }
+            problems.add(element, "\(element.key): \(path) does not exist. Make or mount it, or correct the path.")
             return nil
         }
     }

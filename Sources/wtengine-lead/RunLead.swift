@@ -21,8 +21,8 @@ struct RunLead: AsyncParsableCommand {
             ended, the issue becomes state:review or state:blocked and gets an event that says what happened. A worker \
             that dies or outlives its lease is replaced once, with a new run in a new workdir.
 
-            SIGTERM and SIGINT stop it: no more issues are taken, workers get the grace period, and those that still run \
-            are left to the next Lead. It may be killed at any time, and goes on where it was.
+            SIGTERM and SIGINT stop it: no more issues are taken, workers are waited for during the grace period, and \
+            those that still run are left to the next Lead. It may be killed at any time, and goes on where it was.
 
             The token of a forge comes from $GITHUB_TOKEN, $GH_TOKEN or $GITLAB_TOKEN; workers do not get it.
             """)
@@ -45,12 +45,13 @@ struct RunLead: AsyncParsableCommand {
         transform: { try Role($0) })
     var roles: [Role] = []
 
-    @Option(help: ArgumentHelp("How often to look for issues.", valueName: "duration"), transform: duration)
+    @Option(
+        help: ArgumentHelp("How often to look for issues. (default: 30s)", valueName: "duration"), transform: duration)
     var interval: Duration = .seconds(30)
 
     @Option(
         help: ArgumentHelp(
-            "How long a worker gets to end by itself when its lease is over, or when the Lead stops.",
+            "How long a worker gets to end by itself when its lease is over, or when the Lead stops. (default: 30s)",
             valueName: "duration"), transform: duration)
     var grace: Duration = .seconds(30)
 
@@ -65,6 +66,8 @@ struct RunLead: AsyncParsableCommand {
     }
 
     func run() async throws {
+        // A worker is of the same user, and would find the token in /proc/<pid>/environ.
+        do { try ProcessTable.hideMemory() } catch { throw Failure(error) }
         let profile = try loadProfile()
         let unknown = Set(roles).subtracting(profile.roles)
         if let role = unknown.first {

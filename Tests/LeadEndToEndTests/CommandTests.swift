@@ -13,6 +13,8 @@ import WorktreeEngine
     /// What a worker may expect, and what it may not see.
     private static let inspection = """
         env | grep -q \(FakeForge.token) && exit 1
+        # Root may read everything.
+        [ "$(id -u)" = 0 ] || { grep -q \(FakeForge.token) /proc/$PPID/environ && exit 1; }
         [ "$PWD" = "$WTENGINE_WORKDIR" ] && grep -q '^As said.$' "$WTENGINE_CONTEXT_PACK/spec.md" || exit 1
         grep -q "\\"repo_dir\\" : \\"$WTENGINE_WORKDIR\\"" "$WTENGINE_WORK_ORDER" || exit 1
         grep -q "\\"run_id\\" : \\"$WTENGINE_RUN\\"" "$WTENGINE_WORK_ORDER" || exit 1
@@ -49,6 +51,32 @@ import WorktreeEngine
         #expect(answer.status == .exited(0), "\(answer.message)")
         #expect(answer.output == "")
         for issue in issues { #expect(try await project.labels(issue) == ["state:review"]) }
+    }
+
+    @Test("a filter that a worker has put into the repository sees no token")
+    func filter() async throws {
+        let project = try await Project(.sqlite)
+        let place = project.scratch.path
+        try await git("config", "filter.x.smudge", "env > \(place)/seen; cat", in: project.repository)
+        try write(TestFile(".git/info/attributes", "* filter=x\n"), in: project.repository)
+        let issue = try await project.open()
+        let answer = try await wtengine(arguments(project, ["--once"]))
+        #expect(answer.status == .exited(0), "\(answer.message)")
+        #expect(try await project.labels(issue) == ["state:review"])
+        let seen = try String(contentsOfFile: "\(place)/seen", encoding: .utf8)
+        #expect(seen.contains("PATH=") && !seen.contains(FakeForge.token))
+    }
+
+    @Test("the Lead of docs/embedding.md leaves no run active when a pack cannot be written")
+    func embeddingWithoutPacks() async throws {
+        let project = try await Project(.sqlite)
+        let state = project.engine.configuration.state
+        try "".write(toFile: "\(state)/packs", atomically: true, encoding: .utf8)
+        let issue = try await project.open()
+        let answer = try await wtengine([project.profilePath, state, Self.worker], program: "minimal-lead")
+        #expect(answer.status == .exited(0), "\(answer.message)")
+        #expect(try await project.labels(issue).contains("state:blocked"))
+        #expect(try await project.engine.runs().map(\.outcome) == [.fail])
     }
 
     @Test("SIGTERM stops it with 0, SIGKILL does not matter: the next one goes on", arguments: [SIGTERM, SIGKILL])

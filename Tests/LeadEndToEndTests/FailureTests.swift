@@ -123,6 +123,33 @@ import WorktreeEngine
         #expect(try await project.labels(issue) == ["state:review"], "\(text)")
     }
 
+    @Test("a context pack outlives its workdir, and no command leads into what was removed")
+    func packOfRemovedRun() async throws {
+        let project = try await Project(.sqlite, workdir: "[workdir.policies]\nfail = \"immediate\"")
+        let issue = try await project.open()
+        try await project.lead("echo why; result fail").run(once: true)
+        let run = try #require(try await project.engine.runs().first)
+        #expect(run.state == .removed)
+        let event = try #require(try await project.events(issue).last)
+        #expect(event["Workdir"] == nil)
+        // It had no commits of its own, and went as well.
+        #expect(event["Branch"] == nil)
+        #expect(!event.commands.isEmpty && !event.commands.contains { $0.contains(run.path) })
+        // The sweep of the next Lead leaves it.
+        try await project.lead("exit 1").run(once: true)
+        let pack = ContextPack(run: run.key, in: "\(project.engine.configuration.state)/packs")
+        #expect(try String(contentsOfFile: "\(pack.directory)/worker.log", encoding: .utf8) == "why\n")
+
+        var options = Lead.Options()
+        options.interval = .milliseconds(100)
+        options.packRetention = .zero
+        let lead = Lead(
+            profile: project.profile, engine: project.engine, outbox: project.outbox, worker: "exit 1",
+            options: options, logger: Project.logger)
+        try await lead.run(once: true)
+        #expect(!FileManager.default.fileExists(atPath: pack.directory))
+    }
+
     // MARK: The event
 
     private func expectGate(_ event: Event, of issue: IssueRef, status: String, code: String?) throws {

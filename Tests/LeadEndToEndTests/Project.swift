@@ -101,14 +101,16 @@ struct Project: Sendable {
 
     /// A Lead with short pauses.
     func lead(
-        _ worker: String, engine: Engine? = nil, attempts: Int = 2, grace: Duration = .milliseconds(300)
+        _ worker: String, engine: Engine? = nil, outbox: (any Outbox)? = nil, attempts: Int = 2,
+        grace: Duration = .milliseconds(300)
     ) -> Lead {
         var options = Lead.Options()
         options.interval = .milliseconds(100)
         options.grace = grace
         options.attempts = attempts
         return Lead(
-            profile: profile, engine: engine ?? self.engine, outbox: outbox, worker: WorkerScript.prelude + worker,
+            profile: profile, engine: engine ?? self.engine, outbox: outbox ?? self.outbox,
+            worker: WorkerScript.prelude + worker,
             options: options, logger: Self.logger)
     }
 

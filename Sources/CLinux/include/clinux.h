@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -61,6 +62,10 @@ static inline int linux_unlock_byte(int descriptor, int64_t offset) {
 
 /// A descriptor of a process, readable once that has ended. See: man 2 pidfd_open (Linux 5.3)
 static inline int linux_pidfd_open(pid_t process) { return (int)syscall(SYS_pidfd_open, process, 0); }
+
+/// Takes this process's memory and environment away from other processes of its user, and core dumps with them.
+/// See: man 2 PR_SET_DUMPABLE, man 5 proc (a process that is not dumpable belongs to root there)
+static inline int linux_hide_memory(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
 /// Starts a program as the leader of a session and process group of its own, with the working directory given, `input`
 /// as its standard input, and both outputs appended to a file. It inherits no other descriptor, and neither blocks nor

@@ -10,6 +10,8 @@ public struct Delivery: Sendable, Hashable {
     public var refused = 0
     /// Kept for later.
     public var pending = 0
+    /// How many of these wait for an issue that is gated or closed.
+    public var held = 0
     /// Why the last message was kept for later or given up; nil when all were taken.
     public var problem: String?
 }
@@ -19,50 +21,83 @@ extension TaskGate {
     /// has run out: with the pauses between them, for about four hours.
     static let patience = 20
 
-    /// Writes the kept messages to the outbox, in their order for each issue. One that has to wait holds back those after
-    /// it for the same issue, and none for another.
+    /// Writes the kept messages to the outbox, in their order for each issue. One that has to wait holds back those
+    /// after it for the same issue, and none for another.
     ///
     /// At most one process does this for an outbox at a time; another finds nothing to do. A message for an issue that
-    /// does not exist any more is given up at once, with an audit row `message.refused`.
+    /// does not exist any more is given up at once, with an audit row `message.refused`. One for an issue that is gated
+    /// or closed waits until it no longer is.
     /// - Parameter now: messages that failed before are tried when their pause is over.
     /// - Throws: ``EngineError`` when the registry fails. What the outbox answers is in the result.
     @discardableResult
     public func deliver(at now: Date = Date()) async throws(EngineError) -> Delivery {
+        try await deliver(at: now, dueAt: now, waiting: false)
+    }
+
+    /// The same for all that is kept, whatever its pause, after another process that delivers.
+    func deliverAll() async throws(EngineError) -> Delivery {
+        try await deliver(at: Date(), dueAt: .distantFuture, waiting: true)
+    }
+
+    private func deliver(at now: Date, dueAt: Date, waiting: Bool) async throws(EngineError) -> Delivery {
         try await Engine.catching("delivering messages to \(outbox.name)") {
             var report = Delivery()
+            var held: Set<IssueRef> = []
             // Released by the kernel when this process is killed, so that nobody waits for a clock.
-            if let lease = try Lease(ifFree: "deliver \(outbox.name)", state: engine.configuration.state) {
-                defer { lease.release() }
-                try await deliver(at: now, &report)
+            func lock() throws -> Lease? {
+                try Lease(ifFree: "deliver \(outbox.name)", state: engine.configuration.state)
             }
-            report.pending = try await engine.registry.messages(outbox: outbox.name, state: .pending).count
+            var lease = try lock()
+            while lease == nil, waiting {
+                try await Task.sleep(for: .milliseconds(100))
+                lease = try lock()
+            }
+            if let lease {
+                defer { lease.release() }
+                try await deliver(at: now, dueAt: dueAt, &report, &held)
+            }
+            let pending = try await engine.registry.messages(outbox: outbox.name, state: .pending)
+            report.pending = pending.count
+            report.held = pending.count { held.contains($0.draft.key.issue) }
             return report
         }
     }
 
-    private func deliver(at now: Date, _ report: inout Delivery) async throws {
+    private func deliver(
+        at now: Date, dueAt: Date, _ report: inout Delivery, _ held: inout Set<IssueRef>
+    ) async throws {
         var tried: Set<Int64> = []
         while true {
             // Asked again after each round: what was held back by a delivered message is due now.
-            let due = try await engine.registry.dueMessages(outbox: outbox.name, at: now)
+            let due = try await engine.registry.dueMessages(outbox: outbox.name, at: dueAt)
                 .filter { !tried.contains($0.id) }
             if due.isEmpty { return }
             for message in due {
                 tried.insert(message.id)
                 do {
                     let result = try await write(message)
-                    try await engine.registry.delivered(message, result: result)
+                    if result == .gated || result == .closed {
+                        held.insert(message.draft.key.issue)
+                        let problem = "\(message.draft.key.issue) is \(result)"
+                        report.problem = report.problem ?? problem
+                        try await hold(message, problem, now)
+                        continue
+                    }
+                    try await engine.registry.delivered(message, result: Self.words(result))
                     report.delivered += 1
                 } catch let error as OutboxError {
                     report.problem = error.message
+                    // Before its time it is tried for nothing: many Leads with --once do not use the patience up.
+                    let isDue = message.dueAt <= now
                     let isGone =
-                        error.kind == .missing || error.kind != .unreachable && message.attempts >= Self.patience
+                        error.kind == .missing
+                        || isDue && error.kind != .unreachable && message.attempts >= Self.patience
                     if isGone {
                         try await giveUp(message, error.message)
                         report.refused += 1
                         continue
                     }
-                    try await postpone(message, error, now)
+                    if isDue { try await postpone(message, error, now) }
                     // The others would wait for the same network.
                     if error.kind == .unreachable { return }
                 }
@@ -70,7 +105,7 @@ extension TaskGate {
         }
     }
 
-    private func write(_ message: Message) async throws -> String {
+    private func write(_ message: Message) async throws -> UpdateResult {
         let update: IssueUpdate
         do { update = try JSONDecoder().decode(IssueUpdate.self, from: Data(message.draft.content.utf8)) } catch {
             throw OutboxError(.missing, "the kept message \(message.id) cannot be read: \(error)")
@@ -82,13 +117,23 @@ extension TaskGate {
             (event.requires, event.state) = (nil, nil)
             result = try await outbox.apply(event)
         }
-        return switch result {
+        return result
+    }
+
+    private static func words(_ result: UpdateResult) -> String {
+        switch result {
         case .applied: "applied"
         case .alreadyApplied: "already applied"
-        case .gated: "not written: the issue is gated"
-        case .closed: "not written: the issue is closed"
-        case .notApplicable: "not written: the issue is in another state"
+        case .gated, .closed, .notApplicable: "not written: the issue is in another state"
         }
+    }
+
+    /// Keeps a message until its issue is neither gated nor closed, which is no failure, and nothing to ask for all the
+    /// time: the longer it has been so, the longer it will be.
+    private func hold(_ message: Message, _ problem: String, _ now: Date) async throws {
+        let pause = min(900, max(0, now.timeIntervalSince(message.keptAt)) / 10)
+        logger.debug("a message waits for its issue", metadata: ["run": "\(message.draft.key)", "why": "\(problem)"])
+        try await engine.registry.postponed(message, until: now + pause, error: problem, isFailure: false)
     }
 
     private func giveUp(_ message: Message, _ reason: String) async throws {
@@ -101,7 +146,8 @@ extension TaskGate {
     private func postpone(_ message: Message, _ error: OutboxError, _ now: Date) async throws {
         let pause = max(
             Double(min(900, 1 << min(message.attempts, 10))),
-            error.retryAfter.map { Double($0.components.seconds) } ?? 0)
+            // An hour is the longest that a forge's limits last; a whole year is a mistake of somebody's.
+            error.retryAfter.map { Double(min(3600, $0.components.seconds)) } ?? 0)
         logger.warning(
             "a message has to wait",
             metadata: [

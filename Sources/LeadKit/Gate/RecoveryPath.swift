@@ -1,3 +1,4 @@
+import Registry
 import Settings
 import WorktreeEngine
 
@@ -6,7 +7,7 @@ struct RecoveryPath {
     /// One sentence.
     let remedy: String
     /// In order; may be empty.
-    let commands: [String]
+    private(set) var commands: [String]
 
     /// The path for an error of the engine.
     /// - Parameters:
@@ -18,12 +19,21 @@ struct RecoveryPath {
         let repo = shellQuoted(repository)
         switch error.code {
         case .limit, .disk:
-            remedy = "Give workdirs of ended runs free, or raise the limit in [workdir] of workflow.toml."
+            let change = error.code == .limit ? "raise limits" : "lower limits.disk_reserve"
+            remedy =
+                "Give workdirs of ended runs free, or \(change) in [workdir] of workflow.toml, which is what counts for "
+                + "a Lead."
             // The first plans and tells the token; a person reads the plan before giving it.
             commands =
                 [wtengine("sweep")] + finished.prefix(3).map { wtengine("cleanup \($0.key)") }
                 + [wtengine("list --repo \(repo)")]
-        case .git, .unbornHead, .noRepository, .foreignOwner:
+        case .unbornHead:
+            remedy = "Make a first commit on the branch that HEAD names, or let HEAD name a branch that has one."
+            commands = ["git -C \(repo) symbolic-ref HEAD", "git -C \(repo) branch --all"]
+        case .noRepository:
+            remedy = "Put the repository back at \(repository), or correct its path in [repos] of workflow.toml."
+            commands = []
+        case .git, .foreignOwner:
             remedy = "Mend the repository \(repository). Missing objects come back from its remote."
             commands = [
                 "git -C \(repo) fsck --connectivity-only || git -C \(repo) fetch --quiet --refetch --all",
@@ -41,6 +51,10 @@ struct RecoveryPath {
         case .runActive:
             remedy = "End the run that is active, or let it finish."
             commands = [wtengine("list --issue \(key.issue)")]
+            if case .activeRun(let active)? = error.cause as? RegistryError {
+                // Names of runs need no quoting.
+                commands.append(wtengine("detach \(active.key) --outcome fail"))
+            }
         default:
             remedy = "Do what the reason says."
             commands = [wtengine("doctor --repo \(repo)")]

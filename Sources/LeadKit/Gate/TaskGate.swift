@@ -30,7 +30,7 @@ public struct TaskGate: Sendable {
     /// Keeps what a failure of the engine means for the issue of a run: `blocked` for what has to change outside, and for
     /// what was tried again in vain; `blocked` and the gate for what a person has to look at.
     ///
-    /// Once for each run, whatever fails of it. An issue that is gated by then is left as it is.
+    /// Once for each run, whatever fails of it. An issue that is gated by then is told when the gate is open.
     /// - Parameters:
     ///   - action: what failed, for example `spawn`.
     ///   - repository: a path in the repository of the run.

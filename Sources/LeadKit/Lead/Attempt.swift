@@ -11,7 +11,7 @@ struct Attempt: Sendable {
     enum End: Sendable {
         /// It is over; the issue has been told, or will be by the kept message.
         case over
-        /// The issue was not to be had.
+        /// The issue is in another state than the list has said.
         case declined
         /// It goes on in a later pass: the outbox is out of reach, or the worker was left to the next Lead.
         case later
@@ -44,17 +44,31 @@ struct Attempt: Sendable {
             if known?.state != .attached {
                 switch try await claim() {
                 case .ours: break
-                case .notOurs: return try await withdraw(known)
+                case .held: return try await withdraw(known, telling: true)
+                case .lost: return try await withdraw(known, telling: false)
+                case .notApplicable:
+                    _ = try await withdraw(known, telling: false)
+                    return .declined
+                case .used: return try await takeNextNumber()
                 case .unknown: return .later
                 }
             }
             let run = if let known, known.state != .creating { known } else { try await spawn() }
             let pack = ContextPack(run: key, in: desk.packs)
-            guard let worker = try await worker(of: run, pack) else { return try await judge(run, pack, nil) }
+            let worker: Worker?
+            if run.state == .attached, let process = run.worker {
+                worker = try Worker.adopt(process)
+            } else {
+                let issue = try await desk.outbox.issue(key.issue)
+                // Somebody may have gated or closed it since the claim.
+                if issue.isGated || issue.isClosed { return try await withdraw(run, telling: true) }
+                worker = try await begin(run, pack, issue)
+            }
+            guard let worker else { return try await judge(run, pack, nil) }
             desk.workers.add(worker, of: key)
             defer { desk.workers.remove(key) }
-            // Of a worker that an earlier Lead has started, a part of the lease is over. The attach was the last change.
-            let lease = run.state == .attached ? group.timeout - age(of: run) : group.timeout
+            // Of a worker that an earlier Lead has started, a part of the lease is over.
+            let lease = group.timeout - (ProcessTable.age(of: worker.process) ?? .zero)
             let ending = await worker.end(within: lease, grace: desk.options.grace)
             if ending == .left { return .later }
             return try await judge(run, pack, ending)
@@ -68,7 +82,19 @@ struct Attempt: Sendable {
 
     // MARK: Claim
 
-    private enum Claim { case ours, notOurs, unknown }
+    private enum Claim {
+        case ours
+        /// Ours, and gated or closed since.
+        case held
+        /// Gone, or somebody else's, gated or closed before it was ours.
+        case lost
+        /// In another state than the claim requires.
+        case notApplicable
+        /// Its event is there, and not of this attempt: a registry that was lost has given out the number before.
+        case used
+        /// The outbox cannot say.
+        case unknown
+    }
 
     /// Makes the issue `doing` in the name of this run, if it still waits.
     private func claim() async throws -> Claim {
@@ -89,15 +115,16 @@ struct Attempt: Sendable {
             switch try await desk.outbox.apply(update) {
             case .applied: return .ours
             case .alreadyApplied:
-                // Of a lost registry, whose numbers are given again; the next one may be free.
-                guard isResumed else { return .notOurs }
+                guard isResumed else { return .used }
                 let issue = try await desk.outbox.issue(key.issue)
-                return !issue.isGated && !issue.isClosed && issue.state(desk.profile.labels) == .doing
-                    ? .ours : .notOurs
-            case .gated, .closed, .notApplicable: return .notOurs
+                guard issue.state(desk.profile.labels) == .doing else { return .lost }
+                return issue.isGated || issue.isClosed ? .held : .ours
+            // What a switch was to go on with is ours already.
+            case .gated, .closed: return allocation.replaces == nil ? .lost : .held
+            case .notApplicable: return .notApplicable
             }
         } catch {
-            if error.kind == .missing { return .notOurs }
+            if error.kind == .missing { return .lost }
             logger.warning("the claim could not be written", metadata: ["error": "\(error.message)"])
             // Whether it was is found out by the next call.
             return .unknown
@@ -105,12 +132,36 @@ struct Attempt: Sendable {
     }
 
     /// Ends an attempt whose issue somebody else has taken, closed or gated. No worker of it has run.
-    private func withdraw(_ run: Run?) async throws(EngineError) -> End {
-        logger.info("the issue is not to be had any more")
+    /// - Parameter telling: whether the issue is `doing` by us. Then it waits again as soon as it is neither gated nor
+    ///   closed, which is when it can be told.
+    private func withdraw(_ run: Run?, telling: Bool) async throws(EngineError) -> End {
+        logger.notice("the issue is not to be had any more")
         if let run { try await end(run.key, .blocked) }
         try await endReplaced()
+        guard telling else { return try await settle(nil) }
+        let trigger = "workrun:\(key.run)/finish"
+        let text = EventText(
+            action: "withdraw", status: TaskState.todo.rawValue,
+            reason: "the issue was gated or closed before a worker of this run began", next: "another run, by itself")
+        return try await settle(
+            IssueUpdate(
+                issue: key.issue, trigger: trigger, requires: .doing, state: .todo,
+                body: text.body(key, trigger: trigger)))
+    }
+
+    /// Goes on with the next number, which may be free.
+    private func takeNextNumber() async throws(EngineError) -> End {
         try await settle(nil)
-        return .declined
+        // A switch has no such number unless another registry counts too; then that one has the issue.
+        guard allocation.replaces == nil else {
+            try await endReplaced()
+            return .over
+        }
+        return try await .replaced(
+            by: Engine.catching("beginning \(key.issue) again") {
+                try await engine.registry.begin(
+                    key.issue, role: allocation.role, on: Date(), outbox: desk.outbox.name, group: group.name)
+            })
     }
 
     // MARK: Workdir
@@ -136,15 +187,12 @@ struct Attempt: Sendable {
 
     // MARK: Worker
 
-    /// The worker of the run: the one that is bound to it, or a new one that is bound to it before it begins. nil when
-    /// the one that was bound is gone.
-    private func worker(of run: Run, _ pack: ContextPack) async throws -> Worker? {
-        if run.state == .attached, let process = run.worker { return try Worker.adopt(process) }
+    /// A new worker, which is bound to the run before it begins.
+    private func begin(_ run: Run, _ pack: ContextPack, _ issue: Issue) async throws -> Worker {
         let included = try await engine.include(desk.profile.include, in: key)
         if !included.missing.isEmpty {
             logger.notice("not there to be copied", metadata: ["files": "\(included.missing)"])
         }
-        let issue = try await desk.outbox.issue(key.issue)
         let order = WorkOrder(issue: key.issue, run: key.run, role: allocation.role, repoDir: run.path)
         let packs = desk.packs
         _ = try await blocking {
@@ -168,9 +216,6 @@ struct Attempt: Sendable {
             logger.warning("the active run could not be mirrored", metadata: ["error": "\(error.message)"])
         }
     }
-
-    /// How long ago the run was changed last.
-    func age(of run: Run) -> Duration { .seconds(Date().timeIntervalSince(run.updatedAt)) }
 
     func knownRun() async throws(EngineError) -> Run? {
         try await Engine.catching("reading \(key)") { try await engine.registry.run(key) }

@@ -11,6 +11,8 @@ extension Attempt {
         /// One line; nil when the result says it all.
         let reason: String?
         var result: WorkResult?
+        /// There is a result, and it cannot be taken.
+        var isRefused = false
         /// Its worker died or hung, so that another one may do better.
         var mayBeTriedAgain = false
     }
@@ -47,7 +49,7 @@ extension Attempt {
                 return Verdict(outcome: outcome, reason: nil, result: result)
             }
         } catch {
-            return Verdict(outcome: .fail, reason: "the result is refused: \(error)")
+            return Verdict(outcome: .fail, reason: "the result is refused: \(error)", isRefused: true)
         }
         let log = "\(pack.directory)/worker.log"
         switch ending {
@@ -78,7 +80,7 @@ extension Attempt {
             run,
             Verdict(
                 outcome: outcome, reason: outcome == .ok ? nil : verdict.reason ?? "the run was ended as \(outcome)",
-                result: isOwn ? verdict.result : nil))
+                result: isOwn ? verdict.result : nil, isRefused: verdict.isRefused))
     }
 
     private func conclude(_ run: Run, _ verdict: Verdict) async throws(EngineError) -> End {
@@ -92,10 +94,19 @@ extension Attempt {
         if run.state == .quarantined, run.endedAt == nil {
             return try await settle(desk.gate.update(quarantined: run, state: .blocked))
         }
-        return try await settle(finish(run, verdict))
+        return try await settle(finish(run, verdict, branch: await branch(of: run)))
     }
 
-    private func finish(_ run: Run, _ verdict: Verdict) -> IssueUpdate {
+    /// The branch of a run, unless it went with the workdir. One that cannot be looked for is named.
+    private func branch(of run: Run) async -> String? {
+        guard let branch = run.branch, run.state == .removed else { return run.branch }
+        do { return try await engine.hasBranch(branch, in: run.commonDir) ? branch : nil } catch {
+            logger.warning("the branch could not be looked for", metadata: ["error": "\(error)"])
+            return branch
+        }
+    }
+
+    private func finish(_ run: Run, _ verdict: Verdict, branch: String?) -> IssueUpdate {
         let labels = desk.profile.labels
         let state: TaskState = verdict.outcome == .ok ? .review : .blocked
         var text = EventText(
@@ -105,16 +116,21 @@ extension Attempt {
                 : "set \(labels.name(of: .todo)) in place of \(labels.name(of: .blocked)), and the next run begins",
             more: [
                 ("PR", verdict.result?.pullRequest), ("Commit", verdict.result?.commit),
-                ("Tests", verdict.result?.tests), ("Branch", run.branch),
+                ("Tests", verdict.result?.tests), ("Branch", branch),
                 ("Workdir", run.state == .removed ? nil : run.path),
             ],
             quoted: verdict.result?.text)
         if state == .blocked {
-            text.remedy = verdict.result == nil ? "see the output of the worker" : "see what the worker says"
+            let pack = ContextPack(run: key, in: desk.packs).directory
+            text.remedy =
+                verdict.isRefused
+                ? "see the result in the context pack"
+                : verdict.result == nil ? "see the output of the worker" : "see what the worker says"
             text.commands = [
-                "wtengine show \(key.issue) \(key.run) --state \(shellQuoted(engine.configuration.state))",
-                "git -C \(shellQuoted(run.path)) status",
+                "wtengine show \(key) --state \(shellQuoted(engine.configuration.state))",
+                "ls -l \(shellQuoted(pack))",
             ]
+            if run.state != .removed { text.commands.append("git -C \(shellQuoted(run.path)) status") }
         }
         let trigger = "workrun:\(key.run)/finish"
         return IssueUpdate(
@@ -155,7 +171,8 @@ extension Attempt {
         let replaced = RunKey(issue: key.issue, run: run)
         let known = try await Engine.catching("reading \(replaced)") { try await engine.registry.run(replaced) }
         guard let known, known.isActive else { return }
-        try await end(replaced, age(of: known) >= group.timeout ? .timeout : .fail)
+        let age = known.worker.flatMap { ProcessTable.age(of: $0) }
+        try await end(replaced, age.map { $0 >= group.timeout } == true ? .timeout : .fail)
     }
 
     /// Ends the attempt and keeps what the issue is to be told, in one step.

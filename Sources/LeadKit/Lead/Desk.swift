@@ -14,6 +14,8 @@ extension Lead {
         public var attempts = 2
         /// How often the policies are applied; see ``Engine/sweep()``.
         public var sweepInterval: Duration = .seconds(600)
+        /// How long the context pack of a run is kept at least after its end, whenever its workdir goes: a week.
+        public var packRetention: Duration = .seconds(7 * 24 * 3600)
 
         /// The defaults.
         public init() {}

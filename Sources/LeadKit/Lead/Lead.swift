@@ -19,7 +19,8 @@ public actor Lead {
     /// What was begun with in this life, for `once`.
     private var taken: Set<IssueRef> = []
     private var resumed: Set<RunKey> = []
-    /// Issues that were not to be had, as old as they were then: nothing is tried again before they change.
+    /// Issues in another state than the list has said, as old as they were then: nothing is tried again before they
+    /// change.
     private var declined: [IssueRef: Date] = [:]
     /// Attempts that go on later, and when.
     private var resting: [RunKey: Date] = [:]
@@ -57,7 +58,8 @@ public actor Lead {
     /// The cancellation of its task stops it as ``stop()`` does.
     /// - Parameter once: take what is there, each issue at most once, and return when all of it has ended.
     /// - Throws: ``EngineError/Code/leadRunning``; an error that needs a person, such as a corrupt registry; with `once`
-    ///   also ``EngineError/Code/outbox`` when something could not be read or written.
+    ///   also ``EngineError/Code/outbox`` when something could not be read or written, or when it was stopped before the
+    ///   end.
     public func run(once: Bool = false) async throws(EngineError) {
         self.once = once
         // A task of its own: a cancellation lets every step come to its end.
@@ -82,13 +84,15 @@ public actor Lead {
         do throws(EngineError) {
             let leases = try await desk.lock(roles)
             defer { for lease in leases { lease.release() } }
+            try await desk.checkRoles()
             for run in try await desk.engine.recover() {
                 desk.logger.notice("recovered", metadata: ["run": "\(run.run)", "action": "\(run.action)"])
             }
             let result = await passes()
             await leaveWorkers()
             // What ended last.
-            try await desk.gate.deliver()
+            let delivery = try await once ? desk.gate.deliverAll() : desk.gate.deliver()
+            if once, case .success = result { try await checkDrained(delivery) }
             return result
         } catch { return .failure(error) }
     }
@@ -100,7 +104,11 @@ public actor Lead {
             do throws(EngineError) {
                 try await pass()
                 if let failure { throw failure }
-                if once, running.isEmpty, !isSweeping, changes == before { return .success(try await checkDrained()) }
+                if once, running.isEmpty, !isSweeping, changes == before {
+                    // What is told now may free an issue for another pass.
+                    if try await desk.gate.deliverAll().delivered == 0 { return .success(()) }
+                    continue
+                }
             } catch {
                 // A token that has run out is mended while the Lead goes on.
                 if once || error.disposition == .needsHuman && error.code != .outbox { return .failure(error) }
@@ -122,16 +130,17 @@ public actor Lead {
         timer.cancel()
     }
 
-    /// With `once`: whether all that was there was done.
-    private func checkDrained() async throws(EngineError) {
-        let pending = try await messages().count
+    /// With `once`: whether all that was there was done. What waits for a gate that is a person's is none of it.
+    private func checkDrained(_ delivery: Delivery) async throws(EngineError) {
         var open = 0
         for role in roles { open += try await self.open(role).count }
+        let pending = delivery.pending - delivery.held
         guard pending == 0, open == 0 else {
+            let reason = pending == 0 ? "" : ", since \(delivery.problem ?? "the outbox was not asked")"
             throw EngineError(
                 .outbox, .blocked,
-                "\(pending) messages and \(open) attempts wait for the outbox \(desk.outbox.name), which is out of reach. "
-                    + "They are kept; run the Lead again.")
+                "\(pending) messages to \(desk.outbox.name) and \(open) attempts are left\(reason). They are kept; run the "
+                    + "Lead again.")
         }
     }
 
@@ -154,8 +163,11 @@ public actor Lead {
         sweepIfDue()
         let waiting = Set(try await messages().map(\.draft.key.issue))
         for group in desk.profile.groups where roles.contains(group.role) && !isStopping {
+            let before = changes
             let open = try await open(group.role)
-            for allocation in open where allocation.group == group.name { resume(allocation, group) }
+            // One that has ended meanwhile would be carried again. Its end has asked for another pass.
+            guard changes == before else { return }
+            for allocation in open where carrier(of: allocation)?.name == group.name { resume(allocation, group) }
             try await take(group, besides: waiting.union(open.map(\.key.issue)))
         }
     }
@@ -164,6 +176,12 @@ public actor Lead {
         try await Engine.catching("reading kept messages") {
             try await desk.engine.registry.messages(outbox: desk.outbox.name, state: .pending)
         }
+    }
+
+    /// The group of an attempt, or when it has been renamed since, another one of its role.
+    private func carrier(of allocation: Allocation) -> Group? {
+        let groups = desk.profile.groups.filter { $0.role == allocation.role }
+        return groups.first { $0.name == allocation.group } ?? groups.first
     }
 
     private func open(_ role: Role) async throws(EngineError) -> [Allocation] {
@@ -239,7 +257,9 @@ public actor Lead {
         case .success(.over): break
         case .success(.declined): declined[key.issue] = seen
         case .success(.later): resting[key] = Date() + desk.options.interval.seconds
-        case .success(.replaced(let next)): if !isStopping { begin(next, attempt.group, isResumed: false) }
+        case .success(.replaced(let next)):
+            // A pass may have found it first.
+            if !isStopping, running[next.key] == nil { begin(next, attempt.group, isResumed: false, as: seen) }
         case .failure(let error):
             attempt.logger.error("the attempt goes on later", metadata: ["error": "\(error)"])
             resting[key] = Date() + desk.options.interval.seconds

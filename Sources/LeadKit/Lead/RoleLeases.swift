@@ -27,6 +27,21 @@ extension Desk {
         }
         return leases
     }
+
+    /// Refuses to begin when an attempt would be carried by nobody, since its role is not enabled any more: its issue
+    /// would stay `doing`.
+    func checkRoles() async throws(EngineError) {
+        let open = try await Engine.catching("reading open attempts") {
+            try await engine.registry.openAllocations(outbox: outbox.name)
+        }
+        for allocation in open where !profile.roles.contains(allocation.role) {
+            throw EngineError(
+                .configuration, .needsHuman,
+                "the attempt \(allocation.key) of the group \(allocation.group ?? "-") has not ended, and \(profile.path) "
+                    + "does not enable its role \(allocation.role) any more. Enable the role, with a group, until the "
+                    + "attempt has ended.")
+        }
+    }
 }
 
 extension Duration {

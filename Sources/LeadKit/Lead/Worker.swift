@@ -6,7 +6,8 @@ public import WorktreeEngine
 /// The process of a run's worker.
 ///
 /// It leads a session and a process group of its own: so it can be ended together with what it has started, and it lives
-/// on when the process of its Lead ends. What it leaves running in its group is killed when it ends.
+/// on when the process of its Lead ends. What it leaves running in its group is killed when it ends. Its output has no
+/// limit: a worker that may write without end needs one of its own.
 public final class Worker: Sendable {
     /// How a wait came to its end.
     public enum Ending: Sendable, Hashable {
@@ -82,30 +83,34 @@ public final class Worker: Sendable {
 
     // MARK: Ending
 
-    /// Waits until the process has ended. When `limit` is over, its group is sent SIGTERM, and SIGKILL after `grace`.
+    /// Waits until the process has ended. When `limit` is over, its group is sent SIGTERM, and what still runs of it after
+    /// `grace` is sent SIGKILL.
     ///
     /// Not ended by the cancellation of its task; ``leave()`` does that.
     public func end(within limit: Duration, grace: Duration) async -> Ending {
         switch await wait(limit) {
         case .left: return .left
-        case .exited(let status): return .exited(status: status)
-        case .overdue: break
+        case .exited(let status):
+            await group.gone(within: Self.dying)
+            return .exited(status: status)
+        case .overdue:
+            await group.terminate(grace: grace)
+            await group.gone(within: Self.dying)
+            return .overdue
         }
-        group.signal(SIGTERM)
-        if case .exited = await wait(grace, orLeft: false) { return .overdue }
-        group.signal(SIGKILL)
-        // A process that waits for a dead disk cannot be killed; what it holds refuses the cleanup.
-        _ = await wait(.seconds(10), orLeft: false)
-        return .overdue
     }
+
+    /// How long killed processes are waited for. One that waits for a dead disk does not end; what it holds refuses the
+    /// cleanup.
+    private static let dying = Duration.seconds(10)
 
     /// Ends every wait, now and later, and leaves the process as it is.
     public func leave() { left.fire(()) }
 
-    private func wait(_ limit: Duration, orLeft: Bool = true) async -> Ending {
+    private func wait(_ limit: Duration) async -> Ending {
         let ending = Event<Ending>()
         group.exited.whenFired { ending.fire(.exited(status: $0)) }
-        if orLeft { left.whenFired { ending.fire(.left) } }
+        left.whenFired { ending.fire(.left) }
         let timer = Task {
             try? await Task.sleep(for: limit)
             ending.fire(.overdue)

@@ -1,3 +1,4 @@
+import Glibc
 import Settings
 import WorktreeEngine
 
@@ -75,7 +76,11 @@ extension ProfileReader {
                 setting, "\(setting.key): names a user or password. Take it out; the token comes from the environment.")
             return nil
         }
-        let isLoopback = ["localhost", "::1", "[::1]"].contains(host) || host.hasPrefix("127.")
+        // An address: 127.example.com is somebody's name.
+        var address = in_addr()
+        let isLoopback =
+            ["localhost", "::1", "[::1]"].contains(host)
+            || host.hasPrefix("127.") && inet_pton(AF_INET, host, &address) == 1
         guard scheme == "https" || isLoopback else {
             problems.add(
                 setting,

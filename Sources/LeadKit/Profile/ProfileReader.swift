@@ -35,6 +35,19 @@ struct ProfileReader {
                     + "Add one, [groups.\(role)], or take the role out here.")
         }
         let roles = Set(enabled.map(\.role))
+        if !include.isEmpty, case .table(let entries)? = table["workdir"]?.value,
+            let setting = entries.first(where: { $0.name == "include" })
+        {
+            for name in Set(roles.compactMap { roleRepositories[$0] ?? nil }).sorted() {
+                guard let path = repositories[name] ?? nil, let found = try? RepositoryLocation.find(path),
+                    found.workTree == nil
+                else { continue }
+                problems.add(
+                    setting,
+                    "\(setting.key): the repository \(name) is bare, with no main worktree to copy from. Name a "
+                        + "worktree in [repos], or take include out.")
+            }
+        }
         guard let outbox else { return nil }
         return Profile(
             path: path, outbox: outbox, repositories: repositories.compactMapValues { $0 },

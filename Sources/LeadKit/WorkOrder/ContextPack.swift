@@ -43,12 +43,12 @@ public struct ContextPack: Sendable, Hashable {
 
     /// Writes the pack of a run: for its owner only, and by one rename, so that no half of it is ever seen.
     ///
-    /// Writing the same order again, as a Lead does that was killed in between, finds the pack that is there.
+    /// It is for the time before the worker begins. So a pack of this name that is there already is a Lead's that was
+    /// killed in between, or somebody else's who has guessed the name; it is removed, with whatever result lies in it.
     /// - Parameters:
     ///   - spec: the text of the issue.
     ///   - packs: the directory of all packs, an absolute path; made when it is missing.
-    /// - Throws: ``EngineError``: the disk is full, the packs lie in the workdir, or the run has a pack with another
-    ///   order.
+    /// - Throws: ``EngineError``: the disk is full, or the packs lie in the workdir.
     public static func write(order: WorkOrder, spec: String, in packs: String) throws(EngineError) -> ContextPack {
         guard packs.hasPrefix("/") else {
             throw EngineError(.invalidInput, .retry, "\(packs.debugDescription) is not an absolute path.")
@@ -62,12 +62,13 @@ public struct ContextPack: Sendable, Hashable {
                     + "files. Use another state directory or root.")
         }
         let files = [(name: orderName, text: try encoded(order)), (name: specName, text: spec)]
-        if try WholeDirectory.create(pack.run.run.description, in: pack.parent, files: files) { return pack }
-        guard pack.order() == order else {
+        let name = order.run.description
+        if try WholeDirectory.create(name, in: pack.parent, files: files) { return pack }
+        try pack.remove()
+        guard try WholeDirectory.create(name, in: pack.parent, files: files) else {
             throw EngineError(
-                .state, .needsHuman,
-                "\(pack.directory) holds another work order than the one that run \(order.key) gets now. A run has one "
-                    + "order: begin a new run, or remove that directory.")
+                .pack, .needsHuman,
+                "\(pack.directory) comes back when it is removed, and is not this Lead's. Look which process makes it.")
         }
         return pack
     }
@@ -88,7 +89,8 @@ public struct ContextPack: Sendable, Hashable {
 
     /// What the worker left; nil when it left nothing.
     ///
-    /// When both forms are there they must say the same, and the JSON form is returned.
+    /// When both forms are there they must say the same, and the JSON form is returned. One that is of another run
+    /// takes nothing from the other.
     /// - Throws: ``WorkResultError``.
     public func result() throws(WorkResultError) -> WorkResult? {
         // By descriptor, since the worker may put a link in the directory's place.
@@ -100,12 +102,24 @@ public struct ContextPack: Sendable, Hashable {
                 .unreadable, "the context pack \(directory) cannot be opened: \(reason). Somebody has replaced it.")
         }
         defer { close(descriptor) }
-        var (text, json): (WorkResult?, WorkResult?)
-        if let file = try read(Self.textResultName, in: descriptor) {
-            text = try WorkResult(text: file, path: textResultPath, expecting: run)
+        var stale: WorkResultError?
+        func form(
+            _ name: String, _ parse: (String) throws(WorkResultError) -> WorkResult
+        ) throws(WorkResultError) -> WorkResult? {
+            do throws(WorkResultError) {
+                guard let file = try read(name, in: descriptor) else { return nil }
+                return try parse(file)
+            } catch {
+                guard error.kind == .stale else { throw error }
+                stale = error
+                return nil
+            }
         }
-        if let file = try read(Self.resultName, in: descriptor) {
-            json = try WorkResult(json: file, path: resultPath, expecting: run)
+        let text = try form(Self.textResultName) { file throws(WorkResultError) in
+            try WorkResult(text: file, path: textResultPath, expecting: run)
+        }
+        let json = try form(Self.resultName) { file throws(WorkResultError) in
+            try WorkResult(json: file, path: resultPath, expecting: run)
         }
         if let json, let text, let key = json.contradiction(to: text) {
             throw WorkResultError(
@@ -113,7 +127,9 @@ public struct ContextPack: Sendable, Hashable {
                 "\(resultPath) and \(textResultPath) name another \(key). Which one is meant has to be "
                     + "decided by a person.")
         }
-        return json ?? text
+        if let result = json ?? text { return result }
+        if let stale { throw stale }
+        return nil
     }
 
     private func read(_ name: String, in descriptor: CInt) throws(WorkResultError) -> String? {

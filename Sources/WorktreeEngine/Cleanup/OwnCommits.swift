@@ -64,6 +64,14 @@ extension Engine {
         return result.status == 0 ? result.text : nil
     }
 
+    /// Whether a git directory has a branch. A cleanup takes that of a run when others reach all of its commits.
+    /// - Throws: ``EngineError``.
+    package func hasBranch(_ name: String, in gitDir: String) async throws(EngineError) -> Bool {
+        try await Self.catching("looking for the branch \(name)") {
+            try await target(of: "refs/heads/\(name)", in: gitDir) != nil
+        }
+    }
+
     /// Every reference of a git directory with its object, in hexadecimal.
     func references(in gitDir: String) async throws -> [(name: String, id: String)] {
         let found = try await asking(gitDir) { repository in

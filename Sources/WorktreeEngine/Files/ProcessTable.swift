@@ -40,13 +40,55 @@ package enum ProcessTable {
 
     /// A running process; nil when there is none with this pid. A zombie does not run.
     package static func worker(_ pid: Int32) -> WorkerProcess? {
+        guard let fields = runningStat(pid) else { return nil }
+        return WorkerProcess(pid: pid, start: "\(bootID):\(fields[19])", host: host)
+    }
+
+    /// What /proc/<pid>/stat says of a running process, from its state on, which is field 3. See: man 5 proc_pid_stat
+    private static func runningStat(_ pid: Int32) -> [Substring]? {
         guard pid > 0, let directory = try? Directory("/proc/\(pid)"), let text = (try? directory.read("stat")) ?? nil,
             let afterName = text.lastIndex(of: ")")
         else { return nil }
-        // The name may hold anything, so fields count from the last parenthesis: state is the first, field 3.
+        // The name may hold anything, so fields count from the last parenthesis.
         let fields = text[text.index(after: afterName)...].split(separator: " ")
-        guard fields.count > 19, fields[0] != "Z", fields[0] != "X" else { return nil }
-        return WorkerProcess(pid: pid, start: "\(bootID):\(fields[19])", host: host)
+        return fields.count > 19 && fields[0] != "Z" && fields[0] != "X" ? fields : nil
+    }
+
+    /// Takes this process's memory and environment away from other processes of its user, until it calls exec.
+    package static func hideMemory() throws(EngineError) {
+        guard linux_hide_memory() == 0 else {
+            throw .wrap(SystemError.last("prctl", "PR_SET_DUMPABLE"), "hiding memory")
+        }
+    }
+
+    /// Whether a process runs in the group that a process leads or has led. Blocks: it looks at all processes.
+    package static func isGroupRunning(of leader: WorkerProcess) -> Bool {
+        // Another process has the number by now, so nothing of the group can be left.
+        if let now = worker(leader.pid), now != leader { return false }
+        let group = Substring(String(leader.pid))
+        // Without /proc there are no workers either: their start time could not be read.
+        return ((try? pids()) ?? []).contains { runningStat($0)?[2] == group }
+    }
+
+    /// How long the process has run, if it was started since this machine was; also right when the clock was set.
+    package static func age(of process: WorkerProcess) -> Duration? {
+        let parts = process.start.split(separator: ":")
+        guard process.host == host, parts.count == 2, parts[0] == bootID, let ticks = Int64(parts[1]) else {
+            return nil
+        }
+        var now = timespec()
+        guard clock_gettime(CLOCK_BOOTTIME, &now) == 0 else { return nil }
+        let perSecond = Int64(sysconf(CInt(_SC_CLK_TCK)))
+        let start = Duration.seconds(ticks / perSecond) + .seconds(1) * (ticks % perSecond) / perSecond
+        return .seconds(now.tv_sec) + .nanoseconds(now.tv_nsec) - start
+    }
+
+    private static func pids() throws -> [Int32] {
+        var pids: [Int32] = []
+        try Directory("/proc").forEachName { name, _ in
+            if let pid = Int32(String(cString: name)) { pids.append(pid) }
+        }
+        return pids
     }
 
     /// Whether the very process runs that was recorded. One on another host cannot be seen, so it counts as alive.
@@ -93,12 +135,8 @@ package enum ProcessTable {
 
     private static func list(_ paths: [String], _ mappings: Bool) throws -> [ProcessInside] {
         let namespaces = Namespaces(paths)
-        var pids: [Int32] = []
-        try Directory("/proc").forEachName { name, _ in
-            if let pid = Int32(String(cString: name)) { pids.append(pid) }
-        }
         // The kernel takes its time for each link, so that a few threads help.
-        let all = pids
+        let all = try pids()
         let next = Atomic<Int>(0)
         let found = Mutex<[ProcessInside]>([])
         DispatchQueue.concurrentPerform(iterations: min(4, ProcessInfo.processInfo.activeProcessorCount)) { _ in

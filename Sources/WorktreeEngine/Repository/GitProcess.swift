@@ -150,7 +150,9 @@ struct GitProcess: Sendable {
 
     private static func environment(isOffline: Bool) -> [Subprocess.Environment.Key: String] {
         var kept: [Subprocess.Environment.Key: String] = [:]
-        for (name, value) in ProcessInfo.processInfo.environment where !name.hasPrefix("GIT_") {
+        // No token of a forge: a filter that somebody has configured in the repository would see it.
+        for (name, value) in ProcessInfo.processInfo.environment
+        where !name.hasPrefix("GIT_") && !["GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN"].contains(name) {
             kept[Subprocess.Environment.Key(stringLiteral: name)] = value
         }
         kept["GIT_TERMINAL_PROMPT"] = "0"

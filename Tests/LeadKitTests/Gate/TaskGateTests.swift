@@ -119,6 +119,8 @@ import WorktreeEngine
         for _ in 1..<TaskGate.patience {
             now += 3600
             #expect(try await gate.deliver(at: now).pending == 1)
+            // Before its time it is tried for nothing.
+            #expect(try await gate.deliverAll().pending == 1)
         }
         #expect(try await gate.deliver(at: now + 3600).refused == 1)
         #expect(outbox.updates.map(\.trigger) == ["b"])
@@ -136,8 +138,33 @@ import WorktreeEngine
         #expect(try await gate.deliver(at: Date() + 700).delivered == 1)
     }
 
-    @Test func `an issue that is gated or closed is left as it is`() async throws {
-        let outbox = try MemoryOutbox("local#1", "local#2")
+    @Test func `an outbox that asks to be left alone for a year is asked again after an hour`() async throws {
+        let outbox = try MemoryOutbox("local#1")
+        let issue = try IssueRef("local#1")
+        outbox.change { $0.failures[issue] = OutboxError(.unreachable, "x", retryAfter: .seconds(31_536_000)) }
+        let gate = gate(outbox)
+        try await gate.keep(update("local#1", "a"), of: key())
+        try await gate.deliver()
+        outbox.change { $0.failures = [:] }
+        #expect(try await gate.deliver(at: Date() + 3601).delivered == 1)
+    }
+
+    @Test func `all that is kept is tried whatever its pause, after another process that delivers`() async throws {
+        let outbox = try MemoryOutbox("local#1")
+        let gate = gate(outbox)
+        outbox.change { $0.isUnreachable = true }
+        try await gate.keep(update("local#1", "a"), of: key())
+        try await gate.deliver()
+        outbox.change { $0.isUnreachable = false }
+        let lease = try #require(try Lease(ifFree: "deliver memory:test", state: engine.configuration.state))
+        #expect(try await gate.deliver(at: Date() + 3600) == Delivery(pending: 1))
+        async let delivery = gate.deliverAll()
+        lease.release()
+        #expect(try await delivery == Delivery(delivered: 1))
+    }
+
+    @Test func `an issue that is gated or closed is left as it is, and told when it no longer is`() async throws {
+        let outbox = try MemoryOutbox("local#1", "local#2", "local#3")
         let (gated, closed) = (try IssueRef("local#1"), try IssueRef("local#2"))
         outbox.change {
             $0.issues[gated]?.labels = ["needs-human", "state:doing"]
@@ -145,10 +172,25 @@ import WorktreeEngine
         }
         let gate = gate(outbox)
         for issue in ["local#1", "local#2"] { try await gate.keep(update(issue, "a"), of: key(issue)) }
-        #expect(try await gate.deliver() == Delivery(delivered: 2))
-        #expect(outbox.updates.isEmpty)
+        for issue in ["local#1", "local#3"] { try await gate.keep(update(issue, "b"), of: key(issue)) }
+        let first = try await gate.deliver()
+        #expect((first.delivered, first.pending, first.held) == (1, 3, 3))
+        #expect(first.problem == "local#1 is gated")
+        // It is no failure, however long it takes.
+        var now = Date()
+        for _ in 0...TaskGate.patience {
+            now += 3600
+            #expect(try await gate.deliver(at: now).held == 3)
+        }
+        #expect(outbox.updates.map(\.issue.description) == ["local#3"])
         #expect(outbox.labels("local#1") == ["needs-human", "state:doing"])
-        #expect(try await engine.audit(issue: gated).last?.detail == "a: not written: the issue is gated")
+        outbox.change {
+            $0.issues[gated]?.labels = ["state:doing"]
+            $0.issues[closed]?.isClosed = false
+        }
+        #expect(try await gate.deliver(at: now + 3600) == Delivery(delivered: 3))
+        #expect(outbox.updates.filter { $0.issue == gated }.map(\.trigger) == ["a", "b"])
+        #expect(outbox.labels("local#2") == ["state:blocked"])
     }
 
     @Test func `when somebody has changed the state, the event is told and the state stands`() async throws {

@@ -92,6 +92,57 @@ import WorktreeEngine
         #expect(!ProcessTable.isAlive(worker.process))
     }
 
+    @Test func `a worker below a bare shell gets the grace period, though the shell dies at once`() async throws {
+        let worker = try await start(
+            """
+            sh -c 'trap "sleep 0.3; echo kept > kept; exit 0" TERM; echo ready > ready; while :; do sleep 0.05; done'
+            true
+            """)
+        worker.begin()
+        #expect(try await eventually { file("ready") != nil })
+        #expect(await worker.end(within: .zero, grace: .seconds(60)) == .overdue)
+        #expect(file("kept") == "kept\n")
+        #expect(!ProcessTable.isGroupRunning(of: worker.process))
+    }
+
+    /// Starts a command by a bare shell that leads a group and is not a child of this process, as after a restart.
+    private func startElsewhere(_ command: String) async throws -> WorkerProcess {
+        try "\(command)\ntrue\n".write(toFile: "\(scratch.path)/command", atomically: true, encoding: .utf8)
+        try await shell(
+            "setsid sh -c 'echo $$ > leader; . ./command' > /dev/null 2>&1 < /dev/null &", in: scratch.path)
+        #expect(try await eventually { file("ready") != nil })
+        let pid = try #require(file("leader").flatMap { Int32($0.trimmingCharacters(in: .whitespacesAndNewlines)) })
+        return try #require(ProcessTable.worker(pid))
+    }
+
+    @Test func `an adopted worker that ignores SIGTERM is ended, though the shell above it dies at once`() async throws
+    {
+        let process = try await startElsewhere(
+            "sh -c 'trap \"\" TERM; echo ready > ready; while :; do sleep 0.05; done'")
+        let worker = try #require(try Worker.adopt(process))
+        #expect(ProcessTable.isGroupRunning(of: process))
+        #expect(await worker.end(within: .zero, grace: .milliseconds(100)) == .overdue)
+        #expect(!ProcessTable.isGroupRunning(of: process))
+    }
+
+    @Test func `what an adopted worker leaves running in its group ends with it`() async throws {
+        let process = try await startElsewhere(
+            "sleep 600 & echo ready > ready; while [ ! -e go ]; do sleep 0.05; done")
+        let worker = try #require(try Worker.adopt(process))
+        try "".write(toFile: "\(scratch.path)/go", atomically: true, encoding: .utf8)
+        #expect(await worker.end(within: .seconds(60), grace: .seconds(1)) == .exited(status: nil))
+        #expect(!ProcessTable.isGroupRunning(of: process))
+    }
+
+    @Test func `the age of a process counts from its start on this boot`() async throws {
+        let own = try #require(ProcessTable.worker(getpid()))
+        let worker = try await start("true")
+        let (older, younger) = (ProcessTable.age(of: own), ProcessTable.age(of: worker.process))
+        #expect(try #require(older) > #require(younger))
+        #expect(try #require(younger) > .seconds(-1))
+        #expect(ProcessTable.age(of: WorkerProcess(pid: own.pid, start: "another boot:1", host: own.host)) == nil)
+    }
+
     @Test func `what a worker leaves running in its group ends with it`() async throws {
         let worker = try await start("sleep 600 & echo $! > child")
         worker.begin()

@@ -126,6 +126,19 @@ import Testing
     }
 
     @Test(arguments: FakeForge.Kind.allCases)
+    func `a comment is not waited with for longer than a request is`(_ kind: FakeForge.Kind) async throws {
+        let fixture = try await ForgeFixture(kind)
+        let (number, ref) = fixture.openTodo()
+        fixture.forge.fail(
+            .status(503, headers: ["Retry-After": "3600"]), method: "POST", path: fixture.commentsPath)
+        let error = await #expect(throws: OutboxError.self) { try await fixture.outbox.apply(fixture.update(ref)) }
+        #expect(error?.kind == .unreachable)
+        #expect(error?.retryAfter == .seconds(3600))
+        #expect(fixture.pauses.all.isEmpty)
+        #expect(fixture.forge.events(on: number).isEmpty)
+    }
+
+    @Test(arguments: FakeForge.Kind.allCases)
     func `a forge that is out of reach gets the event once it is back`(_ kind: FakeForge.Kind) async throws {
         let fixture = try await ForgeFixture(kind)
         let (number, ref) = fixture.openTodo()

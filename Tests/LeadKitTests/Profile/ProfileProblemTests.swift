@@ -77,6 +77,10 @@ import Testing
             "would send the token unencrypted"
         ),
         (
+            "\"sqlite\"\npath = \"outbox.sqlite\"", "\"gitlab\"\nrepo = \"a/b\"\nurl = \"http://127.example.com\"",
+            "would send the token unencrypted"
+        ),
+        (
             "\"sqlite\"\npath = \"outbox.sqlite\"", "\"gitlab\"\nrepo = \"a/b\"\nurl = \"https://x/y?z=1\"",
             "4:1: outbox.url"
         ),
@@ -144,6 +148,7 @@ import Testing
         ("[workdir]\nbranch.template = \"{issue}/{run}.lock\"", "makes no valid branch name"),
         ("[workdir]\nbranch.template = \"{issue}/{run}/{who}\"", "with the placeholders"),
         ("[workdir]\nroots = \"/srv\"", "15:1: workdir.roots"),
+        ("[workdir]\nroots = [\"../app\", \"../absent\"]", "outbox/../absent does not exist. Make or mount it"),
         ("[workdir]\npool.size = -1", "15:6: workdir.pool.size"),
         ("[workdir]\ncolour = 1", "15:1: workdir.colour: no such key. Known in [workdir]: roots,"),
         ("[workdir.limits]\nper_rol = 1", "15:1: workdir.limits.per_rol: no such key"),
@@ -152,6 +157,14 @@ import Testing
         let fixture = try await ProfileFixture()
         let found = try fixture.problems(ProfileFixture.valid + more)
         #expect(found.count == 1 && found[0].contains(message), "\(found)")
+    }
+
+    @Test func `files of a bare repository, which has no main worktree, are refused`() async throws {
+        let fixture = try await ProfileFixture()
+        let text = ProfileFixture.valid.replacing("\"../app\"", with: "\"../bare.git\"")
+        #expect(try fixture.problems(text) == [])
+        let found = try fixture.problems(text + "[workdir]\ninclude = [\".env\"]")
+        #expect(found.count == 1 && found[0].contains("15:1: workdir.include: the repository app is bare"), "\(found)")
     }
 
     @Test func `tables that are missing are named`() async throws {

@@ -57,6 +57,8 @@ struct ProfileFixture {
 @Suite struct ProfileTests {
     @Test func `a whole profile is read`() async throws {
         let fixture = try await ProfileFixture()
+        try FileManager.default.createDirectory(
+            atPath: "\(fixture.scratch.path)/roots", withIntermediateDirectories: true)
         let profile = try fixture.load(
             """
             [outbox]
@@ -86,7 +88,7 @@ struct ProfileFixture {
             todo = "status/todo"
             needs_human = "help"
             [workdir]
-            roots = ["../roots", "/srv/roots"]
+            roots = ["../roots", "\(fixture.scratch.path)/plain"]
             include = [".env", "config/local.json"]
             limits.per_repository = 9
             policies.ok = "immediate"
@@ -111,7 +113,7 @@ struct ProfileFixture {
         #expect(profile.labels.name(of: .todo) == "status/todo" && profile.labels.name(of: .done) == "state:done")
         #expect(profile.labels.needsHuman == "help")
         #expect(profile.workdir.state == "\(fixture.scratch.path)/state")
-        #expect(profile.workdir.roots == ["\(fixture.scratch.path)/outbox/../roots", "/srv/roots"])
+        #expect(profile.workdir.roots == ["\(fixture.scratch.path)/roots", "\(fixture.scratch.path)/plain"])
         #expect(profile.workdir.limits.perRepository == 9 && profile.workdir.poolSize == 2)
         #expect(profile.workdir.policy(for: .ok) == .immediate)
         #expect(profile.workdir.branchTemplate == "agents/{role}/{issue}/{run}")

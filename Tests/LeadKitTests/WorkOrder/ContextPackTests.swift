@@ -86,19 +86,37 @@ func exampleOrder(_ workdir: String, _ change: (inout WorkOrder) -> Void = { _ i
         #expect(throws: DecodingError.self) { try JSONDecoder().decode(WorkOrder.self, from: Data(text.utf8)) }
     }
 
-    @Test func `writing the same order again finds the pack with what is in it`() throws {
+    @Test
+    func `a pack that is there before the worker begins is replaced, with a result that somebody has put into it`()
+        throws
+    {
         let order = try exampleOrder(workdir)
+        let forged = TestFile(
+            "org+repo+7/\(order.run)/work_result.txt", "IssueRef: org/repo#7\nRunId: \(order.run)\nStatus: ok\n")
+        try write(forged, in: packs)
         let pack = try ContextPack.write(order: order, spec: "first", in: packs)
-        try write(
-            TestFile("work_result.txt", "IssueRef: org/repo#7\nRunId: \(order.run)\nStatus: ok\n"), in: pack.directory)
+        #expect(try pack.result() == nil)
+        try write(forged, in: packs)
         #expect(try ContextPack.write(order: order, spec: "second", in: packs) == pack)
-        #expect(try String(contentsOfFile: pack.specPath, encoding: .utf8) == "first")
-        #expect(try pack.result()?.status == .ok)
-        let error = #expect(throws: EngineError.self) {
-            try ContextPack.write(order: try exampleOrder(workdir) { $0.constraints = [] }, spec: "", in: packs)
-        }
-        #expect(error?.disposition == .needsHuman)
+        #expect(try String(contentsOfFile: pack.specPath, encoding: .utf8) == "second")
         #expect(pack.order() == order)
+        #expect(try pack.result() == nil)
+    }
+
+    @Test(arguments: [true, false])
+    func `a form of another run takes nothing from the other form`(isText: Bool) throws {
+        let order = try exampleOrder(workdir)
+        let pack = try ContextPack.write(order: order, spec: "", in: packs)
+        func put(isText: Bool, _ run: String) throws {
+            let text = "IssueRef: org/repo#7\nRunId: \(run)\nStatus: ok\n"
+            let json = "{\"issue_ref\": \"org/repo#7\", \"run_id\": \"\(run)\", \"status\": \"ok\"}"
+            try write(
+                TestFile(isText ? "work_result.txt" : "work_result.json", isText ? text : json), in: pack.directory)
+        }
+        try put(isText: isText, "2020-01-01-backend-0001")
+        #expect(throws: WorkResultError.self) { try pack.result() }
+        try put(isText: !isText, order.run.description)
+        #expect(try pack.result()?.run == order.run)
     }
 
     @Test func `what a crash left half-made is replaced`() throws {

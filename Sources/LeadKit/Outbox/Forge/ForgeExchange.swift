@@ -69,8 +69,9 @@ struct ForgeResponse: Sendable {
         return String(Substring(printable.prefix(200)))
     }
 
-    /// A year: what is longer is no time to wait for, and must not overflow.
-    private static let longest = 365 * 86400
+    /// An hour, which is how long GitHub's limits last. Whoever asks for more is asked again after it: a wrong header
+    /// must not silence an issue for a year.
+    private static let longest = 3600
 
     private static func wait(until end: Date, from now: Date) -> Duration {
         // Both are whole seconds, which may have been cut off.

@@ -110,9 +110,12 @@ final class ForgeOutbox: Outbox {
             do throws(ForgeFailure) {
                 return try await forge.comment(text, on: number)
             } catch {
-                guard error.mayHaveBeenDone, attempt < patience.attempts else { throw error }
                 // Not at once: a copy that the forge reads from may be a little behind.
-                try await forge.client.pause(max(error.error.retryAfter ?? .zero, patience.pause(after: attempt)))
+                let pause = max(error.error.retryAfter ?? .zero, patience.pause(after: attempt))
+                guard error.mayHaveBeenDone, attempt < patience.attempts, pause <= patience.longestPause else {
+                    throw error
+                }
+                try await forge.client.pause(pause)
                 if try await event(update.trigger, on: number) != nil { return }
                 attempt += 1
             }

@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import Logging
 public import WorktreeEngine
 
 import struct Foundation.Date
@@ -16,6 +17,7 @@ public struct SQLiteOutbox: Outbox {
     private let labels: Labels
     private let actor: String
     private let patience: Duration
+    private let logger = Logger(label: "wtengine.outbox")
 
     /// Looks at a database that exists; see ``create(_:)``. Blocks for as long as another writer has the file locked, at
     /// most ten seconds.
@@ -136,15 +138,18 @@ public struct SQLiteOutbox: Outbox {
         let request: SQLRequest<Row> = """
             SELECT t.thread_id, CAST(coalesce(t.title, '') AS TEXT) AS title, CAST(coalesce(t.body, '') AS TEXT) AS body,
                 CAST(t.assignee AS TEXT) AS assignee, coalesce(t.is_closed, 0) <> 0 AS is_closed,
-                CAST(strftime('%s', coalesce(t.updated_at, t.created_at)) AS INTEGER) AS updated
+                CAST(coalesce(strftime('%s', t.updated_at), strftime('%s', t.created_at), 0) AS INTEGER) AS updated
                 FROM outbox_threads t WHERE \(condition) ORDER BY t.thread_id
             """
-        return try request.fetchAll(db).map { row in
+        return try request.fetchAll(db).compactMap { row in
             let thread: Int64 = try row.decode(forColumn: "thread_id")
-            guard let updated: Int64 = try row.decode(forColumn: "updated") else {
-                throw OutboxError(
-                    .damaged, "\(path): updated_at of the thread \(thread) is no time. Set it to datetime('now').")
+            guard let ref = try? IssueRef("local#\(thread)") else {
+                // One row of somebody else's must not be in the way of all others.
+                logger.warning(
+                    "a thread whose number names no issue", metadata: ["path": "\(path)", "id": "\(thread)"])
+                return nil
             }
+            let updated: Int64 = try row.decode(forColumn: "updated")
             let labels = try Set(
                 String.fetchAll(
                     db, sql: "SELECT CAST(coalesce(label, '') AS TEXT) FROM outbox_thread_labels WHERE thread_id = ?",
@@ -152,8 +157,7 @@ public struct SQLiteOutbox: Outbox {
             let title: String = try row.decode(forColumn: "title")
             let assignee: String? = try row.decode(forColumn: "assignee")
             return Issue(
-                ref: try IssueRef("local#\(thread)"),
-                title: title.split(whereSeparator: \.isNewline).joined(separator: " "),
+                ref: ref, title: title.split(whereSeparator: \.isNewline).joined(separator: " "),
                 body: try row.decode(forColumn: "body"), labels: labels, assignees: assignee.map { [$0] } ?? [],
                 isClosed: try row.decode(forColumn: "is_closed"), isGated: self.labels.isGated(labels),
                 updatedAt: Date(timeIntervalSince1970: Double(updated)))
@@ -234,7 +238,6 @@ public struct SQLiteOutbox: Outbox {
     private func map(_ error: any Error) -> OutboxError {
         switch error {
         case let error as OutboxError: error
-        case let error as InvalidName: OutboxError(.damaged, "\(path): \(error).")
         case let error as DatabaseError: SQLiteSchema.error(error, path)
         default: OutboxError(.damaged, "\(path): \(error).")
         }

@@ -91,7 +91,8 @@ enum SQLiteSchema {
 
     /// What a failure of SQLite means for a Lead.
     static func error(_ error: DatabaseError, _ path: String) -> OutboxError {
-        let detail = error.message ?? "\(error.resultCode)"
+        // A trigger of somebody else's may say anything, and this goes into a line of the log.
+        let detail = EventText.line(error.message ?? "\(error.resultCode)")
         return switch error.resultCode {
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             OutboxError(
