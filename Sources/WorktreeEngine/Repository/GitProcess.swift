@@ -53,15 +53,19 @@ struct GitProcess: Sendable {
 
     /// - Returns: nil when the time was over.
     private func limited(_ arguments: [String]) async throws -> Result? {
-        try await withThrowingTaskGroup(of: Result?.self) { group in
-            group.addTask { [isOffline] in try await Self.collect(arguments, isOffline: isOffline) }
-            group.addTask { [timeout] in
-                try await Task.sleep(for: timeout)
-                return nil
-            }
-            defer { group.cancelAll() }
-            return try await group.next() ?? nil
+        let session = GitSession()
+        let work = Task { [isOffline] in try await Self.collect(arguments, session, isOffline: isOffline) }
+        let clock = Task { [timeout] in
+            try await Task.sleep(for: timeout)
+            session.end(isOverdue: true)
         }
+        defer { clock.cancel() }
+        let result = await withTaskCancellationHandler {
+            await work.result
+        } onCancel: {
+            session.end()
+        }
+        return session.isOverdue ? nil : try result.get()
     }
 
     /// Runs git and throws its own words when it failed.
@@ -107,22 +111,25 @@ struct GitProcess: Sendable {
         return git
     }
 
-    private static func collect(_ arguments: [String], isOffline: Bool) async throws -> Result {
+    private static func collect(
+        _ arguments: [String], _ session: GitSession, isOffline: Bool
+    ) async throws -> Result {
+        defer { session.ended() }
         var options = PlatformOptions()
         // A session of its own: a helper that asks for a password has no terminal to ask on, and the whole of it can be
         // ended. git works through processes of its own, as `reset` for `worktree add`.
         options.createSession = true
+        // For an answer that is too long; see GitSession for all other ends.
         options.teardownSequence = [
             .gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(5))
         ]
-        var leader: pid_t?
         do {
             let result = try await Subprocess.run(
                 .name("git"), arguments: Arguments(arguments), environment: .custom(environment(isOffline: isOffline)),
                 platformOptions: options,
                 input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20)
-            ) { leader = $0.processIdentifier.value }
-            if Task.isCancelled { try await waitForEnd(ofGroup: leader) }
+            ) { session.began($0.processIdentifier.value) }
+            if session.isEnding { try await session.waitForRest() }
             let status: Int32 =
                 switch result.terminationStatus {
                 case .exited(let code): code
@@ -132,19 +139,10 @@ struct GitProcess: Sendable {
                 status: status, output: result.standardOutput,
                 message: result.standardError.trimmingCharacters(in: .whitespacesAndNewlines))
         } catch let error as SubprocessError {
-            if Task.isCancelled { try await waitForEnd(ofGroup: leader) }
+            if session.isEnding { try await session.waitForRest() }
             throw EngineError(
                 .git, .blocked, "git could not be run: \(error). Install git 2.36 or later and put it in PATH.",
                 cause: error)
-        }
-    }
-
-    /// Waits until nothing is left of what a git that was ended had started: what that still wrote would come into what
-    /// is undone next. For a second at most, since a zombie that nobody reaps counts as well. See: man 2 kill
-    private static func waitForEnd(ofGroup leader: pid_t?) async throws {
-        guard let leader else { return }
-        try await blocking {
-            for _ in 0..<500 where kill(-leader, 0) == 0 { usleep(2000) }
         }
     }
 

@@ -1,0 +1,61 @@
+import Dispatch
+import Glibc
+import Synchronization
+
+/// The session of one git process and what it has started: known once git runs, ended on request.
+///
+/// It is ended by signals of our own, and the task that runs the process is not cancelled: after a cancellation that
+/// comes at the moment of git's end, swift-subprocess 1.0.2 may wait for its output for ever.
+final class GitSession: Sendable {
+    private struct State {
+        var leader: pid_t?
+        var isEnding = false
+        var isOverdue = false
+    }
+
+    private let state = Mutex(State())
+
+    /// Whether it was asked to end.
+    var isEnding: Bool { state.withLock { $0.isEnding } }
+
+    /// Whether it was asked to end because its time was over.
+    var isOverdue: Bool { state.withLock { $0.isOverdue } }
+
+    /// git runs.
+    func began(_ leader: pid_t) {
+        state.withLock { state in
+            state.leader = leader
+            if state.isEnding { signal(leader, SIGTERM) }
+        }
+    }
+
+    /// git is gone, and its number may soon be another's.
+    func ended() { state.withLock { $0.leader = nil } }
+
+    /// Asks all of it to end, and kills what still runs after five seconds. May be called before git runs, and more than
+    /// once.
+    func end(isOverdue: Bool = false) {
+        state.withLock { state in
+            guard !state.isEnding else { return }
+            state.isOverdue = isOverdue
+            state.isEnding = true
+            if let leader = state.leader { signal(leader, SIGTERM) }
+        }
+        DispatchQueue.global(qos: .utility).asyncAfter(deadline: .now() + 5) { [self] in
+            state.withLock { state in
+                if let leader = state.leader { signal(leader, SIGKILL) }
+            }
+        }
+    }
+
+    /// Waits until nothing is left of what git had started: what that still wrote would come into what is undone next.
+    /// For a second at most, since a zombie that nobody reaps counts as well. See: man 2 kill
+    func waitForRest() async throws {
+        guard let leader = state.withLock({ $0.leader }) else { return }
+        try await blocking {
+            for _ in 0..<500 where kill(-leader, 0) == 0 { usleep(2000) }
+        }
+    }
+
+    private func signal(_ leader: pid_t, _ number: CInt) { _ = kill(-leader, number) }
+}
