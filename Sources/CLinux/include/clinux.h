@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -154,3 +155,15 @@ static inline uint64_t linux_btrfs_id(int descriptor) {
 
 /// Makes a file a clone of another one's content. See: man 2 ioctl_ficlone
 static inline int linux_clone_file(int destination, int source) { return ioctl(destination, FICLONE, source); }
+
+/// An anonymous file in memory that takes no more than `size` bytes: a write beyond fails with EPERM.
+/// See: man 2 memfd_create, man 2 F_ADD_SEALS (fcntl)
+static inline int linux_bounded_memory_file(const char *name, off_t size) {
+    int descriptor = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (descriptor < 0) return -1;
+    if (ftruncate(descriptor, size) == 0 && fcntl(descriptor, F_ADD_SEALS, F_SEAL_GROW) == 0) return descriptor;
+    int failure = errno;
+    close(descriptor);
+    errno = failure;
+    return -1;
+}

@@ -25,7 +25,7 @@ struct GitProcess: Sendable {
 
     /// Runs git and returns what it said, also when it failed.
     /// - Parameter directory: as `git -C`; nil for none.
-    /// - Throws: ``EngineError`` when git cannot be started, runs too long or says more than 256 MiB;
+    /// - Throws: ``EngineError`` when git cannot be started or runs too long; one that says more than 256 MiB fails;
     ///   `CancellationError` when the task is cancelled, after git and what it had started have ended.
     func run(in directory: String?, _ arguments: [String]) async throws -> Result {
         let all =
@@ -119,15 +119,14 @@ struct GitProcess: Sendable {
         // A session of its own: a helper that asks for a password has no terminal to ask on, and the whole of it can be
         // ended. git works through processes of its own, as `reset` for `worktree add`.
         options.createSession = true
-        // For an answer that is too long; see GitSession for all other ends.
-        options.teardownSequence = [
-            .gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: .seconds(5))
-        ]
         do {
+            let output = try GitOutput(limit: 256 << 20)
+            let message = try GitOutput(limit: 4 << 20)
             let result = try await Subprocess.run(
                 .name("git"), arguments: Arguments(arguments), environment: .custom(environment(isOffline: isOffline)),
                 platformOptions: options,
-                input: .none, output: .bytes(limit: 256 << 20), error: .string(limit: 4 << 20)
+                input: .none, output: .fileDescriptor(output.descriptor, closeAfterSpawningProcess: false),
+                error: .fileDescriptor(message.descriptor, closeAfterSpawningProcess: false)
             ) { session.began($0.processIdentifier.value) }
             if session.isEnding { try await session.waitForRest() }
             let status: Int32 =
@@ -136,8 +135,9 @@ struct GitProcess: Sendable {
                 case .signaled(let signal): 128 + signal
                 }
             return Result(
-                status: status, output: result.standardOutput,
-                message: result.standardError.trimmingCharacters(in: .whitespacesAndNewlines))
+                status: status, output: try output.bytes(),
+                message: String(decoding: try message.bytes(), as: UTF8.self)
+                    .trimmingCharacters(in: .whitespacesAndNewlines))
         } catch let error as SubprocessError {
             if session.isEnding { try await session.waitForRest() }
             throw EngineError(

@@ -4,8 +4,8 @@ import Synchronization
 
 /// The session of one git process and what it has started: known once git runs, ended on request.
 ///
-/// It is ended by signals of our own, and the task that runs the process is not cancelled: after a cancellation that
-/// comes at the moment of git's end, swift-subprocess 1.0.2 may wait for its output for ever.
+/// It is ended by signals of our own, and the task that runs the process is not cancelled: the end of all of the group is
+/// waited for, which a cancelled task does not do.
 final class GitSession: Sendable {
     private struct State {
         var leader: pid_t?
