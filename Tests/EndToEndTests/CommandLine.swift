@@ -2,6 +2,7 @@ import Foundation
 import Subprocess
 import SystemPackage
 import TestSupport
+import WorktreeEngine
 
 /// What a run of the `wtengine` executable answered.
 struct Answer: Sendable {
@@ -54,16 +55,21 @@ struct Tool: Sendable {
         ]
         for (name, value) in environment { variables[.init(stringLiteral: name)] = .some(value) }
         let command = wrapper + [program] + arguments
+        let output = try MemoryFile(limit: 16 << 20)
+        let message = try MemoryFile(limit: 16 << 20)
         let result = try await Subprocess.run(
             .path(FilePath(command[0])), arguments: Arguments(Array(command.dropFirst())),
             environment: .inherit.updating(variables), workingDirectory: FilePath(directory ?? state), input: .none,
-            output: .string(limit: 16 << 20), error: .string(limit: 16 << 20))
+            output: .fileDescriptor(output.descriptor, closeAfterSpawningProcess: false),
+            error: .fileDescriptor(message.descriptor, closeAfterSpawningProcess: false))
         let status: Int32 =
             switch result.terminationStatus {
             case .exited(let code): code
             case .signaled(let signal): 128 + signal
             }
-        return Answer(status: status, output: result.standardOutput, message: result.standardError)
+        return Answer(
+            status: status, output: String(decoding: try output.bytes(), as: UTF8.self),
+            message: String(decoding: try message.bytes(), as: UTF8.self))
     }
 
     /// Spawns a run and returns the path that was printed.

@@ -27,11 +27,17 @@ import WorktreeEngine
         let tokens: [Subprocess.Environment.Key: String?] = [
             "GITHUB_TOKEN": FakeForge.token, "GITLAB_TOKEN": FakeForge.token,
         ]
+        let output = try MemoryFile(limit: 1 << 20)
+        let message = try MemoryFile(limit: 1 << 20)
         let result = try await Subprocess.run(
             .path(FilePath(product(program))), arguments: Arguments(arguments),
-            environment: .inherit.updating(tokens), input: .none, output: .string(limit: 1 << 20),
-            error: .string(limit: 1 << 20))
-        return (result.terminationStatus, result.standardOutput, result.standardError)
+            environment: .inherit.updating(tokens), input: .none,
+            output: .fileDescriptor(output.descriptor, closeAfterSpawningProcess: false),
+            error: .fileDescriptor(message.descriptor, closeAfterSpawningProcess: false))
+        return (
+            result.terminationStatus, String(decoding: try output.bytes(), as: UTF8.self),
+            String(decoding: try message.bytes(), as: UTF8.self)
+        )
     }
 
     private func arguments(_ project: Project, worker: String = worker, _ more: [String] = []) -> [String] {

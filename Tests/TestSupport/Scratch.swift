@@ -85,17 +85,22 @@ public func run(
         "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "t@example.org", "LC_ALL": "C",
     ]
     for (name, value) in environment { variables[.init(stringLiteral: name)] = value }
+    // Into memory: of many pipes at once the library that reads them may miss an end.
+    let output = try MemoryFile(limit: 64 << 20)
+    let message = try MemoryFile(limit: 1 << 20)
     let result = try await Subprocess.run(
         .name(command[0]), arguments: Arguments(Array(command.dropFirst())),
         environment: .inherit.updating(variables), workingDirectory: FilePath(directory), input: .none,
-        output: .bytes(limit: 64 << 20), error: .string(limit: 1 << 20))
-    let output = String(decoding: result.standardOutput, as: UTF8.self)
+        output: .fileDescriptor(output.descriptor, closeAfterSpawningProcess: false),
+        error: .fileDescriptor(message.descriptor, closeAfterSpawningProcess: false))
+    let text = String(decoding: try output.bytes(), as: UTF8.self)
     if let status, result.terminationStatus != .exited(status) {
         throw CommandError(
             description:
-                "\(command.joined(separator: " ")): \(result.terminationStatus)\n\(output)\(result.standardError)")
+                "\(command.joined(separator: " ")): \(result.terminationStatus)\n\(text)\(String(decoding: try message.bytes(), as: UTF8.self))"
+        )
     }
-    return output
+    return text
 }
 
 /// Runs git; see ``run(_:in:expecting:environment:)``.

@@ -120,8 +120,8 @@ struct GitProcess: Sendable {
         // ended. git works through processes of its own, as `reset` for `worktree add`.
         options.createSession = true
         do {
-            let output = try GitOutput(limit: 256 << 20)
-            let message = try GitOutput(limit: 4 << 20)
+            let output = try MemoryFile(limit: 256 << 20)
+            let message = try MemoryFile(limit: 4 << 20)
             let result = try await Subprocess.run(
                 .name("git"), arguments: Arguments(arguments), environment: .custom(environment(isOffline: isOffline)),
                 platformOptions: options,
