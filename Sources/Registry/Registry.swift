@@ -34,13 +34,20 @@ public final class Registry: Sendable {
                 if try migrator.hasBeenSuperseded(db) { throw RegistryError.newer(path: path) }
                 return try migrator.hasCompletedMigrations(db)
             }
-            if !isCurrent {
-                do { try migrator.migrate(pool) } catch {
-                    // Another process that opened the same new file was faster; what it made is what is wanted.
-                    guard try pool.read(migrator.hasCompletedMigrations) else { throw error }
-                }
-            }
+            if !isCurrent { try Self.migrate(pool, migrator) }
             return pool
+        }
+    }
+
+    /// Others that open the same new file make the same steps at the same time: whoever is slower in one fails in it, and
+    /// goes on from there.
+    private static func migrate(_ pool: DatabasePool, _ migrator: DatabaseMigrator) throws {
+        for attempt in 1... {
+            do { return try migrator.migrate(pool) } catch {
+                if try pool.read(migrator.hasCompletedMigrations) { return }
+                guard attempt < 20 else { throw error }
+                usleep(10_000)
+            }
         }
     }
 

