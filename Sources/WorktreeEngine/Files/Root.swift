@@ -47,7 +47,9 @@ struct Root: Sendable {
         do { try own.create("marker", randomHex(16) + "\n", sync: true) } catch {
             guard error.errno == .fileExists else { throw error }
         }
-        guard let marker = try markerOnDisk(top) else {
+        // Whoever has made it may not have written it yet.
+        for _ in 0..<1000 where try markerOnDisk(top) == "" { usleep(1000) }
+        guard let marker = try markerOnDisk(top), !marker.isEmpty else {
             throw EngineError(.root, .retry, "\(path)/\(privateName)/marker vanished while it was read. Try again.")
         }
         return Root(path: path, marker: try await registry.recordRoot(path, marker: marker))
