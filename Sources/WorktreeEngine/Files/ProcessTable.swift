@@ -65,7 +65,12 @@ package enum ProcessTable {
     package static func isGroupRunning(of leader: WorkerProcess) -> Bool {
         // Another process has the number by now, so nothing of the group can be left.
         if let now = worker(leader.pid), now != leader { return false }
-        let group = Substring(String(leader.pid))
+        return isGroupRunning(leader.pid)
+    }
+
+    /// Whether a process runs in a group that still has its number; a zombie that nobody reaps does not. Blocks.
+    static func isGroupRunning(_ group: pid_t) -> Bool {
+        let group = Substring(String(group))
         // Without /proc there are no workers either: their start time could not be read.
         return ((try? pids()) ?? []).contains { runningStat($0)?[2] == group }
     }

@@ -9,6 +9,7 @@ import Synchronization
 final class GitSession: Sendable {
     private struct State {
         var leader: pid_t?
+        var isOver = false
         var isEnding = false
         var isOverdue = false
     }
@@ -30,13 +31,18 @@ final class GitSession: Sendable {
     }
 
     /// git is gone, and its number may soon be another's.
-    func ended() { state.withLock { $0.leader = nil } }
+    func ended() {
+        state.withLock { state in
+            state.leader = nil
+            state.isOver = true
+        }
+    }
 
-    /// Asks all of it to end, and kills what still runs after five seconds. May be called before git runs, and more than
-    /// once.
+    /// Asks all of it to end, and kills what still runs after five seconds. May be called before git runs, after it, and
+    /// more than once.
     func end(isOverdue: Bool = false) {
         state.withLock { state in
-            guard !state.isEnding else { return }
+            guard !state.isEnding, !state.isOver else { return }
             state.isOverdue = isOverdue
             state.isEnding = true
             if let leader = state.leader { signal(leader, SIGTERM) }
@@ -48,12 +54,16 @@ final class GitSession: Sendable {
         }
     }
 
-    /// Waits until nothing is left of what git had started: what that still wrote would come into what is undone next.
-    /// For a second at most, since a zombie that nobody reaps counts as well. See: man 2 kill
+    /// Waits until nothing runs of what git had started: what that still wrote would come into what is undone next.
+    /// For ten seconds at most, when even what was killed after five is not gone.
     func waitForRest() async throws {
         guard let leader = state.withLock({ $0.leader }) else { return }
         try await blocking {
-            for _ in 0..<500 where kill(-leader, 0) == 0 { usleep(2000) }
+            let deadline = ContinuousClock.now + .seconds(10)
+            // The number stays the group's while a process is in it, also when git itself is gone. See: man 2 kill
+            while kill(-leader, 0) == 0, ProcessTable.isGroupRunning(leader), ContinuousClock.now < deadline {
+                usleep(5000)
+            }
         }
     }
 
