@@ -15,6 +15,7 @@ let package = Package(
     dependencies: [
         .package(name: "worktree-engine", path: ".."),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
@@ -29,6 +30,8 @@ let package = Package(
             name: "wtbench",
             dependencies: [
                 "CBaseline",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "LeadKit", package: "worktree-engine"),
                 .product(name: "WorktreeEngine", package: "worktree-engine"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

@@ -48,6 +48,7 @@ struct Bench {
         let steps: [(String, () async throws -> Void)] = [
             ("spawn, status, removal", Spawns(stage: stage).run),
             ("pool and snapshots", Warm(stage: stage).run),
+            ("spawns by a Lead", LeadSpawns(stage: stage).run),
             ("burst", Burst(stage: stage).run),
             ("sustained", Sustained(stage: stage).run),
             ("command", CommandLine(stage: stage).run),

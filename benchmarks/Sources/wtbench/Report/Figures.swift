@@ -110,6 +110,9 @@ extension SubjectResult {
                 "refilling.p99", "spawn from the pool while it refills, p99", Measure.spawn, Contender.refilling, 99,
                 atMost: 10)
             + ratio(
+                "lead/engine", "spawn from the pool by a Lead, with number, claim and work order / by the engine alone",
+                (Measure.leadSpawn, Contender.lead), (Measure.leadSpawn, Contender.pool), atMost: 2)
+            + ratio(
                 "snapshot/git", "spawn by snapshot / `git worktree add`", (Measure.spawn, Contender.snapshot),
                 (Measure.spawn, bestGit))
     }

@@ -35,6 +35,7 @@ struct Results: Codable, Sendable {
 /// Names that the measurements and the report share.
 enum Measure {
     static let spawn = "spawn"
+    static let leadSpawn = "spawn on a branch, out of the pool"
     static let firstStatus = "first status"
     static let secondStatus = "second status"
     static let plan = "plan of a cleanup"
@@ -56,6 +57,7 @@ enum Contender {
     static let pool = "wtengine pool"
     static let poolBurst = "wtengine pool of as many"
     static let refilling = "wtengine pool, refilling"
+    static let lead = "LeadKit, with number, claim and work order"
     static let snapshot = "wtengine snapshot"
     static let commandLine = "wtengine command"
     static let gitOne = "git, 1 worker"
