@@ -85,7 +85,7 @@ public func run(
         "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "t@example.org", "LC_ALL": "C",
     ]
     for (name, value) in environment { variables[.init(stringLiteral: name)] = value }
-    // Into memory: of many pipes at once the library that reads them may miss an end.
+    // Into memory, which nobody has to read meanwhile.
     let output = try MemoryFile(limit: 64 << 20)
     let message = try MemoryFile(limit: 1 << 20)
     let result = try await Subprocess.run(

@@ -51,7 +51,7 @@ struct Warm {
             try await Git.verify(workdir.path, stage.subject.commit)
             _ = try await timedCleanup(stage.engine, workdir.run)
         } catch let error as EngineError where error.code == .unsupported {
-            return stage.note("no snapshots: of the filesystems only btrfs has them, for who may make subvolumes there.")
+            return stage.note("no snapshots: only btrfs has them, for who may make subvolumes there.")
         }
         try await stage.settle()
         for _ in 0..<max(1, samples / 10) {
