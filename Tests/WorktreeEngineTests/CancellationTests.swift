@@ -224,8 +224,31 @@ import Testing
     @Test func `what git has started ends with it when the task is cancelled`() async throws {
         let scratch = try Scratch()
         let path = "\(scratch.path)/pid"
-        let git = GitProcess(timeout: .seconds(600))
-        let task = Task { try await git.run(in: nil, Self.startingSleep(path)) }
+        try await expectCancelled(path) { try await $0.run(in: nil, Self.startingSleep(path)) }
+    }
+
+    @Test func `what git has started and takes no notice of its end is killed and waited for`() async throws {
+        let scratch = try Scratch()
+        let path = "\(scratch.path)/pid"
+        let repository = try await scratch.repository()
+        try await sh("echo '* filter=deaf' >.gitattributes; git add -A; git commit -qm filter", in: repository.path)
+        // `git worktree add` and the `git reset` that it starts end at once; the filter of that does not.
+        try await expectCancelled(path) {
+            try await $0.run(
+                in: repository.path,
+                [
+                    "-c", "filter.deaf.smudge=trap '' TERM; echo $$ > \(path).new; mv \(path).new \(path); sleep 600",
+                    "worktree", "add", "--detach", "\(scratch.path)/workdir",
+                ])
+        }
+    }
+
+    /// Cancels a call of git when it has told a process, which has to be gone when the call has returned.
+    /// - Parameter path: where the number of that process is told.
+    private func expectCancelled(
+        _ path: String, _ body: @escaping @Sendable (GitProcess) async throws -> GitProcess.Result
+    ) async throws {
+        let task = Task { try await body(GitProcess(timeout: .seconds(600))) }
         let deadline = ContinuousClock.now + .seconds(300)
         while access(path, F_OK) != 0, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(5)) }
         task.cancel()

@@ -65,14 +65,15 @@ package enum ProcessTable {
     package static func isGroupRunning(of leader: WorkerProcess) -> Bool {
         // Another process has the number by now, so nothing of the group can be left.
         if let now = worker(leader.pid), now != leader { return false }
-        return isGroupRunning(leader.pid)
+        // Without /proc there are no workers either: their start time could not be read.
+        return (try? isGroupRunning(leader.pid)) ?? false
     }
 
     /// Whether a process runs in a group that still has its number; a zombie that nobody reaps does not. Blocks.
-    static func isGroupRunning(_ group: pid_t) -> Bool {
+    /// - Throws: when the processes cannot be listed.
+    static func isGroupRunning(_ group: pid_t) throws -> Bool {
         let group = Substring(String(group))
-        // Without /proc there are no workers either: their start time could not be read.
-        return ((try? pids()) ?? []).contains { runningStat($0)?[2] == group }
+        return try pids().contains { runningStat($0)?[2] == group }
     }
 
     /// How long the process has run, if it was started since this machine was; also right when the clock was set.

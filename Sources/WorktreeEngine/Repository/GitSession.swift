@@ -61,9 +61,10 @@ final class GitSession: Sendable {
         try await blocking {
             let deadline = ContinuousClock.now + .seconds(10)
             // The number stays the group's while a process is in it, also when git itself is gone. See: man 2 kill
-            while kill(-leader, 0) == 0, ProcessTable.isGroupRunning(leader), ContinuousClock.now < deadline {
-                usleep(5000)
-            }
+            // Where nobody can say who is in it, it is taken to run.
+            while kill(-leader, 0) == 0, (try? ProcessTable.isGroupRunning(leader)) ?? true,
+                ContinuousClock.now < deadline
+            { usleep(5000) }
         }
     }
 
