@@ -43,7 +43,9 @@ import Testing
     private func residue(_ repository: TestRepository, _ engine: Engine) async throws -> [String] {
         _ = await engine.finishTrash()
         let found = try await Footprint(repository.path, engine)
-        return [found.worktrees, found.references] + found.entries.filter { !$0.hasPrefix("pool-") } + found.stage
+        let locks = try await TestSupport.run(
+            ["find", ".git", "-name", "*.lock", "!", "-name", "wtengine.lock"], in: repository.path)
+        return [found.worktrees, found.references, locks] + found.entries.filter { !$0.hasPrefix("pool-") } + found.stage
             + ["\(found.runs) runs"]
     }
 

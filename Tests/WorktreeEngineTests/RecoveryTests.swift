@@ -96,6 +96,30 @@ import Testing
         #expect(try await run.repository.worktreeCount() == 1)
     }
 
+    @Test func `a lock file that git has left at the branch when it was ended keeps no branch`() async throws {
+        let run = try await RunFixture(.git)
+        try await forgetActivation(run.scratch, run.key, materializer: "git")
+        let lock = "\(run.repository.path)/.git/refs/heads/\(run.workdir.branch!).lock"
+        #expect(FileManager.default.createFile(atPath: lock, contents: nil))
+        try await run.engine.rollBack(run.engine.run(run.key), detail: "test")
+        #expect(!FileManager.default.fileExists(atPath: lock))
+        #expect(try await run.engine.runs().isEmpty)
+        #expect(try await run.repository.branches() == ["main"])
+        #expect(try await run.repository.worktreeCount() == 1)
+    }
+
+    @Test func `a lock file at the branch that a process holds stays, and so does the branch`() async throws {
+        let run = try await RunFixture(.git)
+        try await forgetActivation(run.scratch, run.key, materializer: "git")
+        let branch = run.workdir.branch!
+        let lock = "\(run.repository.path)/.git/refs/heads/\(branch).lock"
+        let child = try Child("exec 3> '\(lock)'; echo; exec sleep 600")
+        defer { child.end() }
+        try await run.engine.rollBack(run.engine.run(run.key), detail: "test")
+        #expect(FileManager.default.fileExists(atPath: lock))
+        #expect(try await run.repository.branches().contains(branch))
+    }
+
     @Test(arguments: Removal.allCases, [Materializer.checkout, .pool, .git])
     func `a cleanup that was killed`(_ step: Removal, _ materializer: Materializer) async throws {
         let run = try await RunFixture(materializer)

@@ -3,6 +3,8 @@ import Git
 import Glibc
 import SystemPackage
 
+import struct Foundation.Date
+
 /// A `flock` on `<common dir>/wtengine.lock`: one process at a time changes the metadata of a repository.
 final class RepositoryLock: Sendable {
     private let descriptor: CInt
@@ -60,18 +62,33 @@ final class RepositoryLock: Sendable {
         let reference = String(decoding: buffer[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
         if Repository.isValidReference(reference) {
             for path in ["\(commonDir)/\(reference).lock", "\(commonDir)/packed-refs.lock"] {
-                guard let before = fileStatus(path), before.st_ctim.tv_sec <= noted.st_mtim.tv_sec + 10 else {
-                    continue
-                }
-                usleep(1_100_000)
-                guard let after = fileStatus(path), after.st_ino == before.st_ino,
-                    after.st_ctim.tv_sec == before.st_ctim.tv_sec, after.st_ctim.tv_nsec == before.st_ctim.tv_nsec,
-                    try ProcessTable.inside([path]).isEmpty
-                else { continue }
-                try system("unlink", path) { unlink(path) }
+                try removeIfDead(path) { $0.st_ctim.tv_sec <= noted.st_mtim.tv_sec + 10 }
             }
         }
         end()
+    }
+
+    /// Removes the lock file that a git of ours has left at a reference when it was ended.
+    ///
+    /// A signal may meet git between making the file and noting that it has to be removed. See: git `tempfile.c`
+    /// (`create_tempfile_mode`)
+    /// - Parameters:
+    ///   - reference: that no other process has a reason to change.
+    ///   - begun: an older file was not made by that git.
+    func removeDeadLock(of reference: String, begun: Date) throws {
+        let second = Int(begun.timeIntervalSince1970.rounded(.down))
+        try removeIfDead("\(commonDir)/\(reference).lock") { $0.st_ctim.tv_sec >= second }
+    }
+
+    /// - Parameter isOurs: whether its age allows that it is.
+    private func removeIfDead(_ path: String, _ isOurs: (stat) -> Bool) throws {
+        guard let before = fileStatus(path), isOurs(before) else { return }
+        usleep(1_100_000)
+        guard let after = fileStatus(path), after.st_ino == before.st_ino,
+            after.st_ctim.tv_sec == before.st_ctim.tv_sec, after.st_ctim.tv_nsec == before.st_ctim.tv_nsec,
+            try ProcessTable.inside([path]).isEmpty
+        else { return }
+        try system("unlink", path) { unlink(path) }
     }
 
     private func fileStatus(_ path: String) -> stat? {

@@ -167,7 +167,7 @@ extension Engine {
     private func discardStage(_ run: Run, _ root: Root) async throws {
         try await actor(for: run.commonDir).unregister(run)
         try await blocking { try TreeDeletion.delete(run.adminID, in: root.openPrivate("stage")) }
-        if let branch = run.branch { _ = try await deleteBranch(branch, at: run.base, of: run) }
+        if let branch = run.branch { try await deleteUnfinishedBranch(branch, of: run) }
     }
 
     // MARK: Before it is handed out

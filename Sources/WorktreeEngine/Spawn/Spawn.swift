@@ -177,13 +177,25 @@ extension Engine {
         if run.materializer != .clone { try await repository.unregister(run) }
         // Before the entry, which is what tells after another crash that the branch is ours.
         if isOwnBranch, let branch = run.branch {
-            _ = try await deleteBranch(branch, at: run.base, of: run)
+            try await deleteUnfinishedBranch(branch, of: run)
         }
         try await blocking {
             // A root that cannot be written may never have had a stage.
             if let stage = try root.existingPrivate("stage") { try TreeDeletion.delete(run.adminID, in: stage) }
             try repository.discardPrivate(run)
         }
+    }
+
+    /// Deletes the branch of a creation that is undone, if it still is at the base.
+    func deleteUnfinishedBranch(_ branch: String, of run: Run) async throws {
+        if run.materializer == .git {
+            try await blocking {
+                let lock = try RepositoryLock(run.commonDir)
+                defer { lock.release() }
+                try lock.removeDeadLock(of: "refs/heads/\(branch)", begun: run.createdAt)
+            }
+        }
+        _ = try await deleteBranch(branch, at: run.base, of: run)
     }
 
     /// Moves a workdir that was published, but not handed out, back into the stage.
