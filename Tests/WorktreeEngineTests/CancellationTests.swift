@@ -45,8 +45,8 @@ import Testing
         let found = try await Footprint(repository.path, engine)
         let locks = try await TestSupport.run(
             ["find", ".git", "-name", "*.lock", "!", "-name", "wtengine.lock"], in: repository.path)
-        return [found.worktrees, found.references, locks] + found.entries.filter { !$0.hasPrefix("pool-") } + found.stage
-            + ["\(found.runs) runs"]
+        return [found.worktrees, found.references, locks] + found.entries.filter { !$0.hasPrefix("pool-") }
+            + found.stage + ["\(found.runs) runs"]
     }
 
     // MARK: Spawns
