@@ -116,6 +116,9 @@ extension UnsafeRawBufferPointer {
 public struct PackSet: Sendable {
     let packs: [Pack]
 
+    /// No packs.
+    public init() { packs = [] }
+
     /// - Parameter objects: an `objects` directory.
     public init(objects: String) {
         var packs: [Pack] = []

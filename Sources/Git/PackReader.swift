@@ -71,6 +71,8 @@ struct PackReader: ~Copyable {
             case .none(let own):
                 guard inflate(pack, header.data, header.size, .base) else { return nil }
                 (kind, current) = (own, base.bytes(header.size))
+                // Asked for by itself it may be a base still to come, or stand in the tree once more.
+                if links.isEmpty { bases.insert(number, offset, own, current) }
             case .offset(let distance):
                 links.append((offset, header.data, header.size))
                 offset -= distance

@@ -30,6 +30,10 @@ public struct Configuration: Sendable {
     public var keepsIgnoredFiles: Bool
     /// Threads that write the files of one workdir; nil for as many as there are cores, at most 8.
     public var checkoutWorkers: Int?
+    /// Bytes of file contents that are kept in memory, of trees that are checked out again and again, so that nothing has
+    /// to be read for the third workdir of a commit and those after it; 0 for none. What is not used for five minutes is
+    /// given back.
+    public var checkoutMemory: Int64
     /// How many workdirs are kept ready for each revision that runs begin at; 0 for none but those of
     /// ``Engine/fillPool(repository:base:size:)``.
     public var poolSize: Int
@@ -51,6 +55,7 @@ public struct Configuration: Sendable {
         branchTemplate = "run/{issue}/{run}"
         deletesUnmergedBranches = false
         keepsIgnoredFiles = false
+        checkoutMemory = 256 << 20
         poolSize = 0
         refillsPools = true
         gitTimeout = .seconds(600)

@@ -26,6 +26,7 @@ public final class Engine: Sendable {
     let templates = Mutex<[String: Task<Bool, any Error>]>([:])
     let background = Background()
     let trees = Mutex(KnownTrees())
+    let contents: ContentCache
     let metrics = EngineMetrics()
 
     private init(_ configuration: Configuration, _ registry: Registry, _ logger: Logger) {
@@ -33,6 +34,7 @@ public final class Engine: Sendable {
         self.registry = registry
         self.logger = logger
         git = GitProcess(timeout: configuration.gitTimeout)
+        contents = ContentCache(limit: Int(clamping: configuration.checkoutMemory))
     }
 
     /// Opens the registry of a state directory; makes both when they are missing.

@@ -188,8 +188,8 @@ extension Engine {
                 return (filled, renewed)
             }
             try checkDisk(root)
-            try await run { [configuration] in
-                let (slot, bytes) = try place.fill(pool, native, workers: workers)
+            try await run { [configuration, contents] in
+                let (slot, bytes) = try place.fill(pool, native, workers: workers, contents)
                 guard try root.freeBytes() >= configuration.diskReserve else {
                     if try place.discard(slot.name, pool: pool) { try place.unlink(slot.name) }
                     throw EngineError.disk(root, try root.freeBytes() + bytes, configuration.diskReserve)

@@ -83,7 +83,9 @@ struct PoolDirectory: Sendable {
 
     /// Makes a slot: a checkout in the stage, verified, then published by one rename.
     /// - Returns: the slot, and the bytes that its files take.
-    func fill(_ pool: Pool, _ native: Target.Native, workers: Int) throws -> (slot: Slot, bytes: Int64) {
+    func fill(
+        _ pool: Pool, _ native: Target.Native, workers: Int, _ contents: ContentCache
+    ) throws -> (slot: Slot, bytes: Int64) {
         let name = SlotRecord.newName(root)
         guard let lease = try Lease(ifFree: SlotRecord.leaseName(name), state: state) else {
             throw EngineError(.inProgress, .retry, "the lease of the new slot \(name) is held. Try again.")
@@ -92,9 +94,7 @@ struct PoolDirectory: Sendable {
         do {
             let stage = try root.openPrivate("stage")
             try stage.makeDirectory(name)
-            let checkout = Checkout(
-                commonDir: pool.commonDir, flat: try native.files(in: pool.commonDir), conversion: native.conversion,
-                workers: workers)
+            let checkout = try native.checkout(in: pool.commonDir, workers: workers, contents: contents)
             let stats = try checkout.fill("\(stage.path)/\(name)")
             let own = try Directory(pool.commonDir).openOrMake(AdminEntry.privateName)
             try own.makeDirectory(SlotRecord.directoryName(name))

@@ -27,9 +27,7 @@ extension Engine {
                 defer { forgetTemplate(key) }
                 let trashed = try await blocking {
                     try store.make(commonDir, native) {
-                        let flat = try native.flat ?? Repository(gitDirectory: commonDir).flatten(tree: native.tree)
-                        return Checkout(
-                            commonDir: commonDir, flat: flat, conversion: native.conversion, workers: workers)
+                        try native.checkout(in: commonDir, workers: workers)
                     }
                 }
                 guard let trashed else { return false }

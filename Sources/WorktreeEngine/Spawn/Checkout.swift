@@ -19,12 +19,21 @@ struct Checkout {
     /// Given to every file: the second before the checkout began. So no entry of the index is racy, and any later edit
     /// changes the mtime by at least a second, which is what git compares. See: git `Documentation/technical/racy-git`
     let mtime: timespec
+    /// Where contents are kept for the next checkout of the same tree.
+    private let cache: Cache?
 
-    init(commonDir: String, flat: FlatTree, conversion: Conversion, workers: Int) {
+    /// A place in a ``ContentCache``: the key says everything that decides the contents.
+    struct Cache: Sendable {
+        let contents: ContentCache
+        let key: String
+    }
+
+    init(commonDir: String, flat: FlatTree, conversion: Conversion, workers: Int, cache: Cache? = nil) {
         self.commonDir = commonDir
         self.flat = flat
         self.conversion = conversion
         self.workers = workers
+        self.cache = cache
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         mtime = timespec(tv_sec: now.tv_sec - 1, tv_nsec: 0)
@@ -32,7 +41,7 @@ struct Checkout {
 
     /// The same checkout, as if it had been made now.
     func startingNow() -> Checkout {
-        Checkout(commonDir: commonDir, flat: flat, conversion: conversion, workers: workers)
+        Checkout(commonDir: commonDir, flat: flat, conversion: conversion, workers: workers, cache: cache)
     }
 
     /// Writes everything below `path`, an existing empty directory.
@@ -43,7 +52,18 @@ struct Checkout {
     /// Writes everything below each of `paths`.
     /// - Returns: for each path what ``fill(_:)-(String)`` returns.
     func fill(_ paths: [String]) throws -> [[FileStat]] {
-        try write(Array(flat.entries.indices), below: paths, directoriesMayExist: false)
+        let all = Array(flat.entries.indices)
+        guard let cache else { return try write(all, below: paths, directoriesMayExist: false, .repository) }
+        let source = cache.contents.source(cache.key, entries: all.count)
+        let count = flat.entries.count { !$0.isSubmodule }
+        do {
+            let stats = try write(all, below: paths, directoriesMayExist: false, source)
+            cache.contents.finished(cache.key, source, size: stats[0].reduce(0) { $0 + Int($1.byteCount) }, count: count)
+            return stats
+        } catch {
+            cache.contents.finished(cache.key, source, size: nil, count: count)
+            throw error
+        }
     }
 
     /// Writes some entries below `path`, where nothing stands in their way but directories.
@@ -51,28 +71,29 @@ struct Checkout {
     /// - Returns: one value for each entry of the tree; those that were not wanted are empty.
     func write(_ wanted: [Int], below path: String) throws -> [FileStat] {
         precondition(!conversion.isNeeded, "attributes are read from files that may not be among the wanted")
-        return try write(wanted, below: [path], directoriesMayExist: true)[0]
+        return try write(wanted, below: [path], directoriesMayExist: true, .repository)[0]
     }
 
-    private func write(_ wanted: [Int], below paths: [String], directoriesMayExist: Bool) throws -> [[FileStat]] {
+    private func write(
+        _ wanted: [Int], below paths: [String], directoriesMayExist: Bool, _ source: ContentCache.Source
+    ) throws -> [[FileStat]] {
         var tops: [CInt] = []
         defer { for top in tops { close(top) } }
         for path in paths {
             tops.append(
                 try system("open", path) { linux_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) })
         }
-        let job = Job(
-            checkout: self, packs: PackSet(objects: "\(commonDir)/objects"), tops: tops, attributeSource: paths[0])
+        let job = Job(self, source, tops: tops, attributeSource: paths[0])
         var stats = [[FileStat]](
             repeating: [FileStat](repeating: FileStat(), count: flat.entries.count), count: tops.count)
         // Attributes are read from files on disk, so those files come first, as they stand in the tree; where an
         // attribute converts them too, they are written again at the end.
         let attributes =
-            conversion.isNeeded
+            job.converts
             ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
         let areMade = !attributes.isEmpty
         if areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist) }
-        try write(attributes, job, convert: false, into: &stats)
+        try write(attributes, job, isFinal: false, into: &stats)
         let early = Set(attributes)
         let (links, files) = (
             wanted.filter { flat.entries[$0].isSymlink },
@@ -82,7 +103,7 @@ struct Checkout {
             if !areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist, made) }
         }
         try rewriteConverted(attributes, job, into: &stats)
-        try write(links, job, convert: false, into: &stats)
+        try write(links, job, isFinal: true, into: &stats)
         // The workers' arenas keep what they freed; the index needs as much again. See: man 3 malloc_trim
         _ = linux_malloc_trim()
         return stats
@@ -108,11 +129,12 @@ struct Checkout {
         for index in wanted where flat.entries[index].isSubmodule { try make(flat.entries[index]) }
     }
 
-    private func write(_ indices: [Int], _ job: Job, convert: Bool, into stats: inout [[FileStat]]) throws {
+    /// - Parameter isFinal: these are not written again.
+    private func write(_ indices: [Int], _ job: Job, isFinal: Bool, into stats: inout [[FileStat]]) throws {
         guard !indices.isEmpty else { return }
-        var writer = try TreeWriter(job, converts: convert)
+        var writer = try TreeWriter(job, converts: false, records: isFinal)
         for index in indices {
-            try writer.write(flat.entries[index]) { stats[$0][index] = $1 }
+            try writer.write(index) { stats[$0][index] = $1 }
         }
     }
 
@@ -135,7 +157,7 @@ struct Checkout {
                 made.store(.max, ordering: .releasing)
             }
             do {
-                var writer = try TreeWriter(job, converts: conversion.isNeeded)
+                var writer = try TreeWriter(job, converts: job.converts)
                 var found = [FileStat](repeating: FileStat(), count: Self.largestPiece * job.tops.count)
                 while true {
                     let number = next.add(1, ordering: .relaxed).oldValue
@@ -143,7 +165,7 @@ struct Checkout {
                     let piece = files[pieces[number]]
                     for (offset, index) in piece.enumerated() {
                         while made.load(ordering: .acquiring) <= flat.entries[index].directory { usleep(20) }
-                        try writer.write(flat.entries[index]) { found[$0 * Self.largestPiece + offset] = $1 }
+                        try writer.write(index) { found[$0 * Self.largestPiece + offset] = $1 }
                     }
                     results.withLock { results in
                         for destination in job.tops.indices {
@@ -187,7 +209,7 @@ struct Checkout {
         guard !indices.isEmpty else { return }
         // All are converted before one is replaced, since each is an attribute source for the others.
         var writer = try TreeWriter(job, converts: true)
-        let contents = try indices.map { try writer.convertedContent(flat.entries[$0]) }
+        let contents = try indices.map { try writer.convertedContent($0) }
         for (index, content) in zip(indices, contents) {
             guard let content else { continue }
             let entry = flat.entries[index]
@@ -195,7 +217,7 @@ struct Checkout {
                 try system("unlinkat", flat.path(entry)) { flat.withPath(entry) { unlinkat(top, $0, 0) } }
             }
             try content.withUnsafeBytes { bytes in
-                try writer.write(entry, content: bytes) { stats[$0][index] = $1 }
+                try writer.write(index, content: bytes) { stats[$0][index] = $1 }
             }
         }
     }
@@ -203,10 +225,28 @@ struct Checkout {
     /// What all workers of one filling share.
     struct Job {
         let checkout: Checkout
+        let source: ContentCache.Source
+        /// Empty when nothing has to be read.
         let packs: PackSet
         /// The destinations, open.
         let tops: [CInt]
         /// The destination that attributes are read from.
         let attributeSource: String
+        /// Whether attributes have to be looked up. What is in memory is converted already.
+        let converts: Bool
+
+        init(_ checkout: Checkout, _ source: ContentCache.Source, tops: [CInt], attributeSource: String) {
+            self.checkout = checkout
+            self.source = source
+            self.tops = tops
+            self.attributeSource = attributeSource
+            if case .memory = source {
+                packs = PackSet()
+                converts = false
+            } else {
+                packs = PackSet(objects: "\(checkout.commonDir)/objects")
+                converts = checkout.conversion.isNeeded
+            }
+        }
     }
 }

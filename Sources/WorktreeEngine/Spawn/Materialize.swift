@@ -70,19 +70,15 @@ extension Engine {
     /// Fills the stage, and begins the admin entry with the index. Creations of one tree at the same time share the
     /// reading of it.
     private func checkOut(_ run: Run, _ native: Target.Native, _ root: Root) async throws {
-        let workers = checkoutWorkers
+        let (workers, contents) = (checkoutWorkers, contents)
         let destination = try await blocking {
             let stage = try root.openPrivate("stage")
             try stage.makeDirectory(run.adminID)
             return SharedCheckouts.Destination(
                 stage: stage.path, name: run.adminID, adminStage: try AdminEntry.makeStage(run))
         }
-        try await sharedCheckouts.fill(
-            destination, key: "\(run.commonDir) \(native.tree) \(native.fingerprint)"
-        ) {
-            Checkout(
-                commonDir: run.commonDir, flat: try native.files(in: run.commonDir), conversion: native.conversion,
-                workers: workers)
+        try await sharedCheckouts.fill(destination, key: native.key(in: run.commonDir)) {
+            try native.checkout(in: run.commonDir, workers: workers, contents: contents)
         }
     }
 

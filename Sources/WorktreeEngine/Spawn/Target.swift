@@ -31,6 +31,22 @@ struct Target: Sendable {
         func files(in commonDir: String) throws -> FlatTree {
             try flat ?? Repository(gitDirectory: commonDir).flatten(tree: tree)
         }
+
+        /// Names all that decides the bytes and modes of a checkout.
+        func key(in commonDir: String) -> String { Self.key(commonDir, tree, fingerprint) }
+
+        static func key(_ commonDir: String, _ tree: ObjectID, _ fingerprint: String) -> String {
+            "\(commonDir) \(tree) \(fingerprint)"
+        }
+
+        /// A checkout of the files. Reads the tree if it is not remembered, and blocks.
+        func checkout(
+            in commonDir: String, workers: Int, contents: ContentCache? = nil
+        ) throws -> Checkout {
+            Checkout(
+                commonDir: commonDir, flat: try files(in: commonDir), conversion: conversion, workers: workers,
+                cache: contents.map { Checkout.Cache(contents: $0, key: key(in: commonDir)) })
+        }
     }
 }
 
@@ -73,7 +89,7 @@ extension Engine {
         let tree = try repository.tree(ofCommit: base)
         let fingerprint = Self.fingerprint(configuration, commonDir: location.commonDir)
         // Not in a closure: the compiler crashes where one captures a borrowed handle.
-        let key = "\(location.commonDir) \(tree) \(fingerprint)"
+        let key = Target.Native.key(location.commonDir, tree, fingerprint)
         var flat: FlatTree?
         let attributes: Support.Attributes
         if let known = trees.withLock({ $0[key] }) {

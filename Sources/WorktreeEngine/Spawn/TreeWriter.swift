@@ -13,9 +13,21 @@ struct TreeWriter: ~Copyable {
     /// The directory that was written to last, in each destination.
     private var directory = 0
     private let directories: Descriptors
+    /// Keeps what is written.
+    private let recording: TreeContents?
+    /// Has all that is to be written.
+    private let memory: TreeContents?
 
-    init(_ job: Checkout.Job, converts: Bool) throws {
+    /// - Parameters:
+    ///   - converts: look attributes up, and write what they ask for.
+    ///   - records: what is written is final, and may be kept.
+    init(_ job: Checkout.Job, converts: Bool, records: Bool = true) throws {
         self.job = job
+        switch job.source {
+        case .repository: (recording, memory) = (nil, nil)
+        case .recording(let contents): (recording, memory) = (records ? contents : nil, nil)
+        case .memory(let contents): (recording, memory) = (nil, contents)
+        }
         flat = job.checkout.flat
         reader = ObjectReader(commonDir: job.checkout.commonDir, packs: job.packs)
         repository = converts ? try Self.openForAttributes(job) : nil
@@ -41,13 +53,17 @@ struct TreeWriter: ~Copyable {
     }
 
     /// Writes one file or symbolic link.
-    /// - Parameter done: is given the destination's number and what `lstat` says there.
-    mutating func write(_ entry: FlatTree.Entry, _ done: (Int, FileStat) -> Void) throws {
+    /// - Parameters:
+    ///   - index: of its entry in the tree.
+    ///   - done: is given the destination's number and what `lstat` says there.
+    mutating func write(_ index: Int, _ done: (Int, FileStat) -> Void) throws {
+        let entry = flat.entries[index]
         if entry.isSubmodule { return }
         try enter(entry.directory)
+        if let memory { return try spread(entry, memory[index], done) }
         var attempt = 1
         while true {
-            do { return try copy(entry, done) } catch let error as GitError {
+            do { return try copy(index, done) } catch let error as GitError {
                 // A `git gc` beside us removes packs that a handle has not opened yet; a new handle sees the new.
                 if attempt == 3 {
                     let commonDir = job.checkout.commonDir
@@ -63,12 +79,15 @@ struct TreeWriter: ~Copyable {
         }
     }
 
-    private mutating func copy(_ entry: FlatTree.Entry, _ done: (Int, FileStat) -> Void) throws {
-        let (flat, directories, mtime) = (flat, directories.numbers, job.checkout.mtime)
+    private mutating func copy(_ index: Int, _ done: (Int, FileStat) -> Void) throws {
+        let entry = flat.entries[index]
+        // Copies, since the reader is being changed meanwhile.
+        let (flat, directories, mtime, recording) = (flat, directories.numbers, job.checkout.mtime, recording)
         func spread(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
             for (number, parent) in directories.enumerated() {
                 done(number, try flat.create(entry, in: parent, bytes, mtime: mtime))
             }
+            recording?.record(index, bytes)
         }
         if repository != nil, job.checkout.conversion.mayConvert(entry, in: flat) {
             try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { try spread($0) }
@@ -77,20 +96,29 @@ struct TreeWriter: ~Copyable {
         }
     }
 
-    /// Writes a file with another content than its blob's.
-    mutating func write(
-        _ entry: FlatTree.Entry, content: UnsafeRawBufferPointer, _ done: (Int, FileStat) -> Void
-    ) throws {
-        try enter(entry.directory)
+    private func spread(
+        _ entry: FlatTree.Entry, _ bytes: UnsafeRawBufferPointer, _ done: (Int, FileStat) -> Void
+    ) throws(SystemError) {
         for (number, parent) in directories.numbers.enumerated() {
-            done(number, try flat.create(entry, in: parent, content, mtime: job.checkout.mtime))
+            done(number, try flat.create(entry, in: parent, bytes, mtime: job.checkout.mtime))
         }
     }
 
+    /// Writes a file with another content than its blob's.
+    mutating func write(
+        _ index: Int, content: UnsafeRawBufferPointer, _ done: (Int, FileStat) -> Void
+    ) throws {
+        let entry = flat.entries[index]
+        try enter(entry.directory)
+        try spread(entry, content, done)
+    }
+
     /// The content that attributes ask for; nil when it is the blob's own.
-    mutating func convertedContent(_ entry: FlatTree.Entry) throws -> [UInt8]? {
+    mutating func convertedContent(_ index: Int) throws -> [UInt8]? {
+        let entry = flat.entries[index]
         let plain = try reader.withBlob(entry.id) { Array($0) }
         let converted = try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { Array($0) }
+        converted.withUnsafeBytes { recording?.record(index, $0) }
         return plain == converted ? nil : converted
     }
 

@@ -68,7 +68,7 @@ struct Bench {
     }
 
     /// Nothing of the user's configuration, nor of a git that called us, changes what is measured.
-    private static func isolate(_ workspace: Workspace) throws {
+    static func isolate(_ workspace: Workspace) throws {
         let home = try workspace.directory("home")
         for name in ProcessInfo.processInfo.environment.keys where name.hasPrefix("GIT_") || name.hasPrefix("WTENGINE_")
         {

@@ -31,6 +31,8 @@ struct Effort: Sendable {
 final class Stage {
     let subject: Subject
     let engine: Engine
+    /// An engine that keeps no contents in memory: each spawn reads the repository.
+    let coldEngine: Engine
     /// The engine of the command line's own state directory, to clean up after it.
     let commandLineEngine: Engine
     let workspace: Workspace
@@ -56,10 +58,13 @@ final class Stage {
         self.effort = effort
         let home = try workspace.directory("subject-\(subject.name)")
         place = home
-        for name in ["state", "root", "cli-state"] { _ = try workspace.directory("subject-\(subject.name)/\(name)") }
+        for name in ["state", "root", "cold-state", "cold-root", "cli-state"] { _ = try workspace.directory("subject-\(subject.name)/\(name)") }
         var logger = Logger(label: "wtengine")
         logger.logLevel = .warning
         engine = try await Engine.open(Configuration(state: "\(home)/state", roots: ["\(home)/root"]), logger: logger)
+        var cold = Configuration(state: "\(home)/cold-state", roots: ["\(home)/cold-root"])
+        cold.checkoutMemory = 0
+        coldEngine = try await Engine.open(cold, logger: logger)
         commandLineEngine = try await Engine.open(Configuration(state: "\(home)/cli-state"), logger: logger)
         result = SubjectResult(
             name: subject.name, files: subject.files, directories: subject.directories, bytes: subject.bytes)
@@ -112,7 +117,9 @@ final class Stage {
 
     /// Waits until nothing of the last sample is going on any more: trash, and dirty pages.
     func settle() async throws {
-        guard await engine.finishTrash() == 0, await commandLineEngine.finishTrash() == 0 else {
+        guard await engine.finishTrash() == 0, await coldEngine.finishTrash() == 0,
+            await commandLineEngine.finishTrash() == 0
+        else {
             throw Failure("the engine could not unlink its trash below \(place); its log says why.")
         }
         try workspace.settle()
@@ -121,6 +128,7 @@ final class Stage {
     /// Removes the repository and everything made of it.
     func end() async throws {
         await engine.close()
+        await coldEngine.close()
         try await settle()
         // The templates of a repository that is gone go with the next sweep.
         try await Command.require(["rm", "-rf", "--", subject.path])

@@ -7,7 +7,7 @@ import Glibc
 struct WTBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "wtbench", abstract: "Measure wtengine beside git, libgit2 and the floor.",
-        subcommands: [Measuring.self, Reporting.self, Comparing.self, Generating.self, Libgit2.self],
+        subcommands: [Measuring.self, Reporting.self, Comparing.self, Generating.self, Repeating.self, Libgit2.self],
         defaultSubcommand: Measuring.self)
 }
 
