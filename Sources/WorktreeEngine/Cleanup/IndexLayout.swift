@@ -14,6 +14,9 @@ struct IndexLayout: Sendable {
         /// Its own directories, as a range of ``subfolders``.
         fileprivate(set) var folders = 0..<0
 
+        /// How many names the index has for it: of files and of directories.
+        var count: Int { files.count + folders.count }
+
         /// How many bytes stand before a name in the path of what it holds.
         var prefix: Int { path.isEmpty ? 0 : path.count + 1 }
     }
@@ -85,6 +88,11 @@ struct IndexLayout: Sendable {
             next[owner] += 1
         }
         return (sorted, ranges)
+    }
+
+    /// Gives every file of a folder to `body`, until that returns false.
+    func forEachFile(in folder: Folder, of index: IndexFile, _ body: (IndexFile.Entry) -> Bool) {
+        for position in folder.files where !body(index.entries[files[position]]) { return }
     }
 
     /// The entry of a file in a folder; nil when there is none of this name.

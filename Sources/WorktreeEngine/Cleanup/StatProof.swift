@@ -6,6 +6,7 @@ import Glibc
 import Synchronization
 
 /// One parallel walk over the tracked directories of a workdir that compares every file with its index entry by `lstat`.
+/// A directory that is as it was when the workdir was filled holds what it held then, and is not listed.
 ///
 /// Where it holds, every tracked file is there and is what the index says, by the same trust in stat data as git's own,
 /// and everything else in these directories is known. Whatever it cannot decide (a racy or hidden entry, a conflict, a
@@ -27,13 +28,16 @@ struct StatProof: Sendable {
 
     private let index: IndexFile
     private let layout: IndexLayout
+    private let times: DirectoryTimes
     /// The workdir.
     private let top: CInt
+    private let device: dev_t
 
     /// - Parameters:
     ///   - workdir: where the files are.
     ///   - index: their index.
-    static func examine(_ workdir: String, _ index: IndexFile) throws -> Verdict {
+    ///   - times: what was noted of the directories.
+    static func examine(_ workdir: String, _ index: IndexFile, _ times: DirectoryTimes) throws -> Verdict {
         guard index.entries.allSatisfy(\.isPlain) else {
             return .fails("entries of a merge, hidden, or of a submodule")
         }
@@ -41,7 +45,12 @@ struct StatProof: Sendable {
         let top = try Directory(workdir)
         // Open to the end of the walk.
         defer { _ = top.descriptor }
-        return StatProof(index: index, layout: IndexLayout(index), top: top.descriptor).walk()
+        var value = stat()
+        try system("fstat", workdir) { fstat(top.descriptor, &value) }
+        let layout = IndexLayout(index)
+        return StatProof(
+            index: index, layout: layout, times: times, top: top.descriptor, device: value.st_dev
+        ).walk()
     }
 
     private func walk() -> Verdict {
@@ -81,8 +90,48 @@ struct StatProof: Sendable {
         deinit { buffer.deallocate() }
 
         mutating func examine(_ folder: IndexLayout.Folder) {
+            withUnsafeTemporaryAllocation(byteCount: folder.path.count + 1, alignment: 1) { path in
+                path.copyBytes(from: proof.index.bytes[folder.path])
+                path[folder.path.count] = 0
+                let path = path.baseAddress!.assumingMemoryBound(to: CChar.self)
+                if !compare(path, folder) { list(path, folder) }
+            }
+        }
+
+        /// Compares the files of a directory that holds as many names as when it was filled, which are as many as the index
+        /// has for it: when those are there, there is nothing else. Its directories are looked at in their turn.
+        /// - Returns: false when the directory has to be listed.
+        private mutating func compare(_ path: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) -> Bool {
+            if proof.times.isEmpty || folder.path.isEmpty { return false }
+            var value = stat()
+            // Names below an open directory are found faster than paths, from the second on.
+            let isOpened = folder.files.count > 1
+            let directory =
+                isOpened
+                ? linux_openat(proof.top, path, O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : proof.top
+            guard directory >= 0 else { return false }
+            defer { if isOpened { close(directory) } }
+            let result = isOpened ? fstat(directory, &value) : fstatat(directory, path, &value, AT_SYMLINK_NOFOLLOW)
+            guard result == 0, value.st_mode & S_IFMT == S_IFDIR, value.st_dev == proof.device,
+                proof.times.count(value) == folder.count
+            else { return false }
+            let prefix = isOpened ? folder.prefix : 0
+            proof.index.bytes.withUnsafeBytes { bytes in
+                proof.layout.forEachFile(in: folder, of: proof.index) { entry in
+                    let name = (bytes.baseAddress! + entry.pathStart + prefix).assumingMemoryBound(to: CChar.self)
+                    if fstatat(directory, name, &value, AT_SYMLINK_NOFOLLOW) == 0, Self.isSame(value, entry) {
+                        return true
+                    }
+                    failure = "changed: \(String(decoding: proof.index.path(entry), as: UTF8.self))"
+                    return false
+                }
+            }
+            return true
+        }
+
+        private mutating func list(_ name: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) {
             let path = Array(proof.index.bytes[folder.path])
-            let directory = Self.open(path, below: proof.top)
+            let directory = Self.open(name, below: proof.top)
             guard directory >= 0 else {
                 failure = "\(String(decoding: path, as: UTF8.self)): \(String(cString: strerror(errno)))"
                 return
@@ -101,10 +150,9 @@ struct StatProof: Sendable {
         }
 
         /// Through no symbolic link and no mount. Where the kernel has no openat2, nothing is proved.
-        private static func open(_ path: [UInt8], below top: CInt) -> CInt {
+        private static func open(_ name: UnsafePointer<CChar>, below top: CInt) -> CInt {
             let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
-            if path.isEmpty { return linux_openat(top, ".", flags, 0) }
-            let name = path.map { CChar(bitPattern: $0) } + [0]
+            if name.pointee == 0 { return linux_openat(top, ".", flags, 0) }
             for _ in 0..<100 {
                 let result = linux_openat2(top, name, UInt64(flags), 0, LINUX_RESOLVE_BENEATH_STRICT)
                 // A rename elsewhere made the kernel's check inconclusive. See: man 2 openat2 (EAGAIN)

@@ -125,7 +125,7 @@ extension WorkingState {
     ) throws -> [StatProof.Extra]? {
         // An index that is missing or of another form is for libgit2 or git to judge.
         guard let index = try? IndexFile(path: "\(gitDir)/index"), index.rootTree == tree,
-            case .holds(let extras) = try StatProof.examine(workdir, index)
+            case .holds(let extras) = try StatProof.examine(workdir, index, DirectoryTimes(in: gitDir))
         else { return nil }
         return extras
     }

@@ -256,16 +256,17 @@ package func realPath(_ path: String) -> String? {
     return String(cString: resolved)
 }
 
-/// The bytes of a file, by way of symbolic links as git follows them for its own files; nil when it cannot be read.
-func contents(of path: String) -> [UInt8]? {
+/// The bytes of a file, by way of symbolic links as git follows them for its own files; nil when it cannot be read, or is
+/// larger than the limit.
+func contents(of path: String, limit: Int = .max) -> [UInt8]? {
     // A FIFO in this place is no reason to wait for a writer.
     let file = linux_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)
     guard file >= 0 else { return nil }
     defer { close(file) }
     var value = stat()
-    guard fstat(file, &value) == 0, value.st_mode & S_IFMT == S_IFREG else { return nil }
+    guard fstat(file, &value) == 0, value.st_mode & S_IFMT == S_IFREG, value.st_size <= limit else { return nil }
     var content: [UInt8] = []
-    while true {
+    while content.count <= limit {
         var count = 0
         // One byte more than there should be, so that the end shows at once; files of /proc do not know their size.
         content += [UInt8](unsafeUninitializedCapacity: max(Int(value.st_size) - content.count + 1, 4096)) {
@@ -275,6 +276,7 @@ func contents(of path: String) -> [UInt8]? {
         if count < 0, Glibc.errno == EINTR { continue }
         if count <= 0 { return count < 0 ? nil : content }
     }
+    return nil
 }
 
 /// Whether `path` is `directory` or lies in it. Both absolute and normal.

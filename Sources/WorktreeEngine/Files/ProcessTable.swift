@@ -73,7 +73,7 @@ package enum ProcessTable {
     /// - Throws: when the processes cannot be listed.
     static func isGroupRunning(_ group: pid_t) throws -> Bool {
         let group = Substring(String(group))
-        return try pids().contains { runningStat($0)?[2] == group }
+        return try pids(Directory("/proc")).contains { runningStat($0)?[2] == group }
     }
 
     /// How long the process has run, if it was started since this machine was; also right when the clock was set.
@@ -89,9 +89,9 @@ package enum ProcessTable {
         return .seconds(now.tv_sec) + .nanoseconds(now.tv_nsec) - start
     }
 
-    private static func pids() throws -> [Int32] {
+    private static func pids(_ table: borrowing Directory) throws -> [Int32] {
         var pids: [Int32] = []
-        try Directory("/proc").forEachName { name, _ in
+        try table.forEachName { name, _ in
             if let pid = Int32(String(cString: name)) { pids.append(pid) }
         }
         return pids
@@ -141,22 +141,30 @@ package enum ProcessTable {
 
     private static func list(_ paths: [String], _ mappings: Bool) throws -> [ProcessInside] {
         let namespaces = Namespaces(paths)
+        let table = try Directory("/proc")
+        // Open to the end of the look.
+        defer { _ = table.descriptor }
+        let descriptor = table.descriptor
         // The kernel takes its time for each link, so that a few threads help.
-        let all = try pids()
+        let all = try pids(table)
         let next = Atomic<Int>(0)
         let found = Mutex<[ProcessInside]>([])
         DispatchQueue.concurrentPerform(iterations: min(4, ProcessInfo.processInfo.activeProcessorCount)) { _ in
             while true {
                 let position = next.add(1, ordering: .relaxed).oldValue
                 if position >= all.count { break }
-                if let process = look(all[position], namespaces, mappings) { found.withLock { $0.append(process) } }
+                if let process = look(all[position], descriptor, namespaces, mappings) { found.withLock { $0.append(process) } }
             }
         }
         return found.withLock { $0.sorted { $0.pid < $1.pid } }
     }
 
     /// A process that ends meanwhile has nothing open any more.
-    private static func look(_ pid: Int32, _ namespaces: Namespaces, _ mappings: Bool) -> ProcessInside? {
+    private static func look(
+        _ pid: Int32, _ table: CInt, _ namespaces: Namespaces, _ mappings: Bool
+    ) -> ProcessInside? {
+        // Threads of the kernel, half of all on many machines, and zombies run no program: they have no files either.
+        if LinkReader([]).read(table, "\(pid)/exe", { $0.isEmpty }), Glibc.errno == ENOENT { return nil }
         guard let directory = try? Directory("/proc/\(pid)"),
             let holds = namespaces.links(of: pid, directory).firstInside(directory, mappings)
         else { return nil }
@@ -210,8 +218,6 @@ private struct LinkReader {
     /// The first thing of a process that lies in one of the paths.
     func firstInside(_ process: borrowing Directory, _ mappings: Bool) -> String? {
         let descriptor = process.descriptor
-        // Threads of the kernel and zombies run no program: they have no files either.
-        if read(descriptor, "exe", { $0.isEmpty }), Glibc.errno == ENOENT { return nil }
         for name in ["cwd", "root", "exe"] where isInside(descriptor, name) { return name }
         if mappings, hasMapping(process) { return "mapping" }
         guard let files = try? process.open("fd") else { return nil }

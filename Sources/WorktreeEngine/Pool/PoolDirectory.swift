@@ -95,11 +95,11 @@ struct PoolDirectory: Sendable {
             let stage = try root.openPrivate("stage")
             try stage.makeDirectory(name)
             let checkout = try native.checkout(in: pool.commonDir, workers: workers, contents: contents)
-            let stats = try checkout.fill("\(stage.path)/\(name)")
+            let filled = try checkout.fill("\(stage.path)/\(name)")
             let own = try Directory(pool.commonDir).openOrMake(AdminEntry.privateName)
             try own.makeDirectory(SlotRecord.directoryName(name))
             let files = try own.open(SlotRecord.directoryName(name))
-            try files.create("index", checkout.flat.indexFile(stats: stats))
+            try files.createIndex(of: checkout, filled)
             return try publish(name, pool, native, stage, files)
         } catch {
             let failure = error

@@ -87,7 +87,10 @@ struct TemplateStore: Sendable {
             if error.errno == .noSuchFileOrDirectory { return false }
             throw error
         }
-        try template.copy("index", to: Directory(AdminEntry.makeStage(run)))
+        let adminStage = try Directory(AdminEntry.makeStage(run))
+        try template.copy("index", to: adminStage)
+        // A snapshot keeps inode numbers and ctimes.
+        if try template.contains(DirectoryTimes.fileName) { try template.copy(DirectoryTimes.fileName, to: adminStage) }
         return true
     }
 
@@ -108,8 +111,8 @@ struct TemplateStore: Sendable {
                 return nil
             }
             let checkout = try checkout()
-            let stats = try checkout.fill("\(template.path)/files")
-            try template.create("index", checkout.flat.indexFile(stats: stats))
+            let filled = try checkout.fill("\(template.path)/files")
+            try template.createIndex(of: checkout, filled)
             let files = try template.open("files")
             try Subvolume.setReadOnly(files)
             let record = TemplateRecord(

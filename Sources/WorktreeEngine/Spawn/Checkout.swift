@@ -5,7 +5,8 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// Fills empty directories with the files of a tree, as `git checkout` would, and says what `lstat` found of each.
+/// Fills empty directories with the files of a tree, as `git checkout` would, and says what `lstat` found of each file
+/// and directory.
 ///
 /// A destination is private and empty, so nothing is ever replaced: a file that exists is an error, and no symbolic
 /// link can be followed, since links are made last. A fixed set of workers takes chunks of the sorted entries. With
@@ -44,25 +45,39 @@ struct Checkout {
         Checkout(commonDir: commonDir, flat: flat, conversion: conversion, workers: workers, cache: cache)
     }
 
+    /// What was made in one destination.
+    struct Filled {
+        /// One value for each entry of the tree, in its order.
+        let stats: [FileStat]
+        let directories: DirectoryTimes
+    }
+
     /// Writes everything below `path`, an existing empty directory.
-    /// - Returns: one value for each entry of the tree, in its order.
     /// - Throws: the first error of any worker; what was written stays for the caller to remove.
-    func fill(_ path: String) throws -> [FileStat] { try fill([path])[0] }
+    func fill(_ path: String) throws -> Filled { try fill([path])[0] }
 
     /// Writes everything below each of `paths`.
-    /// - Returns: for each path what ``fill(_:)-(String)`` returns.
-    func fill(_ paths: [String]) throws -> [[FileStat]] {
+    func fill(_ paths: [String]) throws -> [Filled] {
         let all = Array(flat.entries.indices)
-        guard let cache else { return try write(all, below: paths, directoriesMayExist: false, .repository) }
+        guard let cache else { return try fill(all, paths, .repository) }
         let source = cache.contents.source(cache.key, entries: all.count)
         let count = flat.entries.count { !$0.isSubmodule }
         do {
-            let stats = try write(all, below: paths, directoriesMayExist: false, source)
-            cache.contents.finished(cache.key, source, size: stats[0].reduce(0) { $0 + Int($1.byteCount) }, count: count)
-            return stats
+            let filled = try fill(all, paths, source)
+            let size = filled[0].stats.reduce(0) { $0 + Int($1.byteCount) }
+            cache.contents.finished(cache.key, source, size: size, count: count)
+            return filled
         } catch {
             cache.contents.finished(cache.key, source, size: nil, count: count)
             throw error
+        }
+    }
+
+    private func fill(_ all: [Int], _ paths: [String], _ source: ContentCache.Source) throws -> [Filled] {
+        try withTops(paths) { tops in
+            let notes = DirectoryNotes()
+            let stats = try write(all, below: paths, tops, directoriesMayExist: false, source, notes)
+            return zip(stats, notes.times(flat, tops)).map { Filled(stats: $0, directories: $1) }
         }
     }
 
@@ -71,19 +86,26 @@ struct Checkout {
     /// - Returns: one value for each entry of the tree; those that were not wanted are empty.
     func write(_ wanted: [Int], below path: String) throws -> [FileStat] {
         precondition(!conversion.isNeeded, "attributes are read from files that may not be among the wanted")
-        return try write(wanted, below: [path], directoriesMayExist: true, .repository)[0]
+        return try withTops([path]) { tops in
+            try write(wanted, below: [path], tops, directoriesMayExist: true, .repository)[0]
+        }
     }
 
-    private func write(
-        _ wanted: [Int], below paths: [String], directoriesMayExist: Bool, _ source: ContentCache.Source
-    ) throws -> [[FileStat]] {
+    private func withTops<T>(_ paths: [String], _ body: ([CInt]) throws -> T) throws -> T {
         var tops: [CInt] = []
         defer { for top in tops { close(top) } }
         for path in paths {
             tops.append(
                 try system("open", path) { linux_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) })
         }
-        let job = Job(self, source, tops: tops, attributeSource: paths[0])
+        return try body(tops)
+    }
+
+    private func write(
+        _ wanted: [Int], below paths: [String], _ tops: [CInt], directoriesMayExist: Bool,
+        _ source: ContentCache.Source, _ notes: DirectoryNotes? = nil
+    ) throws -> [[FileStat]] {
+        let job = Job(self, source, tops: tops, attributeSource: paths[0], notes)
         var stats = [[FileStat]](
             repeating: [FileStat](repeating: FileStat(), count: flat.entries.count), count: tops.count)
         // Attributes are read from files on disk, so those files come first, as they stand in the tree; where an
@@ -136,6 +158,7 @@ struct Checkout {
         for index in indices {
             try writer.write(index) { stats[$0][index] = $1 }
         }
+        writer.finish()
     }
 
     /// Writes files with all workers. Of these the first makes the directories, in the order of the tree, and the others
@@ -161,7 +184,7 @@ struct Checkout {
                 var found = [FileStat](repeating: FileStat(), count: Self.largestPiece * job.tops.count)
                 while true {
                     let number = next.add(1, ordering: .relaxed).oldValue
-                    if number >= pieces.count || results.withLock({ $0.error != nil }) { return }
+                    if number >= pieces.count || results.withLock({ $0.error != nil }) { break }
                     let piece = files[pieces[number]]
                     for (offset, index) in piece.enumerated() {
                         while made.load(ordering: .acquiring) <= flat.entries[index].directory { usleep(20) }
@@ -175,6 +198,7 @@ struct Checkout {
                         }
                     }
                 }
+                writer.finish()
             } catch { fail(error) }
         }
         let (filled, error) = results.withLock { results in
@@ -234,12 +258,18 @@ struct Checkout {
         let attributeSource: String
         /// Whether attributes have to be looked up. What is in memory is converted already.
         let converts: Bool
+        /// Takes what was seen of the directories, if anybody wants to know.
+        let notes: DirectoryNotes?
 
-        init(_ checkout: Checkout, _ source: ContentCache.Source, tops: [CInt], attributeSource: String) {
+        init(
+            _ checkout: Checkout, _ source: ContentCache.Source, tops: [CInt], attributeSource: String,
+            _ notes: DirectoryNotes?
+        ) {
             self.checkout = checkout
             self.source = source
             self.tops = tops
             self.attributeSource = attributeSource
+            self.notes = notes
             if case .memory = source {
                 packs = PackSet()
                 converts = false
@@ -248,5 +278,13 @@ struct Checkout {
                 converts = checkout.conversion.isNeeded
             }
         }
+    }
+}
+
+extension Directory {
+    /// Writes the index of a workdir, and beside it what is noted of the directories.
+    func createIndex(of checkout: Checkout, _ filled: Checkout.Filled) throws {
+        try create("index", checkout.flat.indexFile(stats: filled.stats))
+        if !filled.directories.isEmpty { try create(DirectoryTimes.fileName, filled.directories.bytes) }
     }
 }

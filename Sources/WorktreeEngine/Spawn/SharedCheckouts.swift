@@ -77,10 +77,10 @@ final class SharedCheckouts: Sendable {
     }
 
     private static func serve(_ members: [Member], _ checkout: Checkout) throws {
-        let stats = try checkout.fill(members.map { "\($0.destination.stage)/\($0.destination.name)" })
+        let filled = try checkout.fill(members.map { "\($0.destination.stage)/\($0.destination.name)" })
         // One after the other: an index of a large tree takes as much memory as its list of files.
-        for (member, stats) in zip(members, stats) {
-            try Directory(member.destination.adminStage).create("index", checkout.flat.indexFile(stats: stats))
+        for (member, filled) in zip(members, filled) {
+            try Directory(member.destination.adminStage).createIndex(of: checkout, filled)
         }
     }
 
@@ -89,7 +89,9 @@ final class SharedCheckouts: Sendable {
         let stage = try Directory(destination.stage)
         try TreeDeletion.delete(destination.name, in: stage)
         try stage.makeDirectory(destination.name)
-        try Directory(destination.adminStage).removeFile("index")
+        let adminStage = try Directory(destination.adminStage)
+        try adminStage.removeFile("index")
+        try adminStage.removeFile(DirectoryTimes.fileName)
         try serve([member], checkout.startingNow())
     }
 }

@@ -13,6 +13,7 @@ struct TreeWriter: ~Copyable {
     /// The directory that was written to last, in each destination.
     private var directory = 0
     private let directories: Descriptors
+    private var seen: [DirectoryNotes.Seen] = []
     /// Keeps what is written.
     private let recording: TreeContents?
     /// Has all that is to be written.
@@ -124,6 +125,7 @@ struct TreeWriter: ~Copyable {
 
     private mutating func enter(_ index: Int) throws {
         if directory == index { return }
+        leave()
         let entry = flat.directories[index]
         for (number, top) in job.tops.enumerated() {
             let flags = O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
@@ -136,6 +138,21 @@ struct TreeWriter: ~Copyable {
             directories.numbers[number] = opened
         }
         directory = index
+    }
+
+    private mutating func leave() {
+        guard job.notes != nil, directory != 0 else { return }
+        for (number, descriptor) in directories.numbers.enumerated() {
+            var value = stat()
+            if fstat(descriptor, &value) == 0 { seen.append(DirectoryNotes.Seen(directory, number, value)) }
+        }
+    }
+
+    /// Tells what was seen of the directories. Nothing is written after it.
+    mutating func finish() {
+        leave()
+        job.notes?.add(seen)
+        seen = []
     }
 }
 
