@@ -25,7 +25,9 @@ package enum EngineSettings {
             configuration.keepsIgnoredFiles = keeps
         }
         if let checkout = table["checkout"]?.table(["workers", "memory"], &problems) {
-            if let workers = checkout["workers"]?.integer(1...256, &problems) { configuration.checkoutWorkers = workers }
+            if let workers = checkout["workers"]?.integer(1...256, &problems) {
+                configuration.checkoutWorkers = workers
+            }
             if let bytes = checkout["memory"]?.bytes(&problems) { configuration.checkoutMemory = bytes }
         }
         if let size = table["pool"]?.table(["size"], &problems)?["size"]?.integer(0...1000, &problems) {

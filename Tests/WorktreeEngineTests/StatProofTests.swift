@@ -42,18 +42,27 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         #expect(try await clone.engine.planCleanup(clone.key).risks.isEmpty)
     }
 
-    /// The plan must be the same by the proof and by the full inspection: an index older than every file makes all
-    /// entries racy, which leaves nothing to prove.
+    /// The plan must be the same whether directories were noted when the workdir was fresh or are all listed, by the
+    /// proof and by the full inspection: an index older than every file makes all entries racy, which leaves nothing to
+    /// prove.
     private func check(_ state: ProofCase) async throws {
         let run = try await RunFixture()
-        try await run.sh(state.script)
         let gitDir = try await run.sh("git rev-parse --absolute-git-dir").trimmingCharacters(in: .newlines)
+        let notes = "\(gitDir)/\(DirectoryTimes.fileName)"
+        try await noteDirectories(of: run.path, in: notes)
+        try await run.sh(state.script)
         let place = WorkingPlace(gitDir: gitDir, commonDir: "\(run.repository.path)/.git", workdir: run.path)
-        let extras = try? WorkingState.native(place, nil)?.extras
-        #expect(extras.map { Set($0.map { String(decoding: $0.path, as: UTF8.self) }) } == state.extras)
+        func extras() -> Set<String>? {
+            let extras = try? WorkingState.native(place, nil)?.extras
+            return extras.map { Set($0.map { String(decoding: $0.path, as: UTF8.self) }) }
+        }
+        #expect(extras() == state.extras)
         let plan = try await run.engine.planCleanup(run.key)
         let found = Set(plan.risks.map { "\($0.kind.rawValue) \($0.path)" })
         #expect(found == state.risks)
+        try FileManager.default.removeItem(atPath: notes)
+        #expect(extras() == state.extras)
+        #expect(try await run.engine.planCleanup(run.key).token == plan.token)
 
         if FileManager.default.fileExists(atPath: "\(gitDir)/index") {
             try await run.sh("touch -d 1990-01-01 '\(gitDir)/index'")
@@ -98,6 +107,20 @@ extension ProofCase {
     ]
 
     static let beside: [Self] = [
+        .holds(
+            "no longer tracked, and left where it is", "git rm -q --cached sub/data.dat; git commit -qm x",
+            ["sub/data.dat"], risks: "untracked sub/data.dat"),
+        .holds(
+            "untracked in a directory below", "echo x >sub/deep/er/new", ["sub/deep/er/new"],
+            risks: "untracked sub/deep/er/new"),
+        .holds(
+            "untracked, and the time of its directory set back",
+            "touch -r sub $ROOT/time; echo x >sub/new; touch -r $ROOT/time sub", ["sub/new"],
+            risks: "untracked sub/new"),
+        .holds(
+            "untracked, with another file moved away for it",
+            "git mv sub/data.dat data.dat; git commit -qm x; touch sub/new", ["sub/new"],
+            risks: "untracked sub/new"),
         .holds("empty directory", "mkdir -p new/er", ["new"]),
         .holds("ignored", "echo x >a.log; mkdir build; echo x >build/x", ["a.log", "build"]),
         .holds("untracked", "echo x >sub/new", ["sub/new"], risks: "untracked sub/new"),

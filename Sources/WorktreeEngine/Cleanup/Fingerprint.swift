@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What binds a token to the very state of something: a later edit makes another one.

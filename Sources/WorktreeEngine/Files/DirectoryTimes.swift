@@ -33,7 +33,8 @@ struct DirectoryTimes: Sendable {
     /// What stands beside an index; nothing when there is no file, or none that was written here.
     init(in directory: String) {
         let path = "\(directory)/\(Self.fileName)"
-        guard let bytes = contents(of: path, limit: Self.largest), bytes.count >= 8, (bytes.count - 8) % Self.noteSize == 0
+        guard let bytes = contents(of: path, limit: Self.largest), bytes.count >= 8,
+            (bytes.count - 8) % Self.noteSize == 0
         else {
             notes = []
             return

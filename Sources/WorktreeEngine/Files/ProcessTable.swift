@@ -153,7 +153,9 @@ package enum ProcessTable {
             while true {
                 let position = next.add(1, ordering: .relaxed).oldValue
                 if position >= all.count { break }
-                if let process = look(all[position], descriptor, namespaces, mappings) { found.withLock { $0.append(process) } }
+                if let process = look(all[position], descriptor, namespaces, mappings) {
+                    found.withLock { $0.append(process) }
+                }
             }
         }
         return found.withLock { $0.sorted { $0.pid < $1.pid } }

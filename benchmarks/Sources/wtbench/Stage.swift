@@ -58,7 +58,9 @@ final class Stage {
         self.effort = effort
         let home = try workspace.directory("subject-\(subject.name)")
         place = home
-        for name in ["state", "root", "cold-state", "cold-root", "cli-state"] { _ = try workspace.directory("subject-\(subject.name)/\(name)") }
+        for name in ["state", "root", "cold-state", "cold-root", "cli-state"] {
+            _ = try workspace.directory("subject-\(subject.name)/\(name)")
+        }
         var logger = Logger(label: "wtengine")
         logger.logLevel = .warning
         engine = try await Engine.open(Configuration(state: "\(home)/state", roots: ["\(home)/root"]), logger: logger)

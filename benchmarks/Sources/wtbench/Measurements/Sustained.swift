@@ -17,21 +17,31 @@ struct Sustained {
                 continue
             }
             for round in 0..<(count * stage.subject.files > 100_000 ? 1 : min(3, max(1, stage.effort.mostRounds / 6))) {
-                for turn in 0..<2 {
-                    if (turn + round) % 2 == 0 {
-                        stage.record(measure, Contender.checkout, try await ours(count, inFlight) / UInt64(count))
-                    } else {
-                        stage.record(measure, Contender.git, try await git(count, inFlight) / UInt64(count))
+                for turn in 0..<3 {
+                    switch (turn + round) % 3 {
+                    case 0:
+                        try await record(measure, Contender.checkout, count) { try await ours(.checkout, $0, inFlight) }
+                    case 1: try await record(measure, Contender.git, count) { try await git($0, inFlight) }
+                    // Where there are snapshots they are what an engine takes by itself.
+                    default:
+                        guard stage.result.samples(Measure.spawn, Contender.snapshot) != nil else { continue }
+                        try await record(measure, Contender.snapshot, count) { try await ours(.snapshot, $0, inFlight) }
                     }
-                    try await stage.settle()
                 }
             }
         }
     }
 
-    private func ours(_ count: Int, _ inFlight: Int) async throws -> UInt64 {
+    private func record(
+        _ measure: String, _ contender: String, _ count: Int, _ run: (Int) async throws -> UInt64
+    ) async throws {
+        stage.record(measure, contender, try await run(count) / UInt64(count))
+        try await stage.settle()
+    }
+
+    private func ours(_ materializer: Materializer, _ count: Int, _ inFlight: Int) async throws -> UInt64 {
         let engine = stage.engine
-        let requests = (0..<count).map { _ in stage.request(.checkout) }
+        let requests = (0..<count).map { _ in stage.request(materializer) }
         return try await timed {
             try await keepInFlight(inFlight, of: count) { index in
                 let workdir = try await engine.spawn(requests[index])

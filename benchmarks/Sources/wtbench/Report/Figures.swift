@@ -83,16 +83,22 @@ extension SubjectResult {
     }
 
     private var spawnFigures: [Figure] {
-        let ours = (Measure.spawn, Contender.checkout)
-        return ratio(
-            "spawn/git", "spawn by checkout / `git worktree add`, its better worker count", ours,
-            (Measure.spawn, bestGit), atMost: 0.4)
-            + ratio(
-                "spawn/floor", "spawn by checkout / floor, the same files with the same threads", ours,
-                (Measure.spawn, Contender.floor), atMost: 1.6)
-            + ratio(
-                "spawn/libgit2", "spawn by checkout / libgit2's `git_worktree_add`", ours,
-                (Measure.spawn, Contender.libgit2))
+        let both = [
+            ("spawn", "spawn by checkout, contents in memory", Contender.checkout),
+            ("reading", "spawn by checkout, reading the repository", Contender.reading),
+        ]
+        return both.flatMap { id, text, contender in
+            let ours = (Measure.spawn, contender)
+            return ratio(
+                "\(id)/git", "\(text) / `git worktree add`, its better worker count", ours,
+                (Measure.spawn, bestGit), atMost: 0.4)
+                + ratio(
+                    "\(id)/floor", "\(text) / floor, the same files with the same threads", ours,
+                    (Measure.spawn, Contender.floor), atMost: 1.6)
+                + ratio(
+                    "\(id)/libgit2", "\(text) / libgit2's `git_worktree_add`", ours,
+                    (Measure.spawn, Contender.libgit2))
+        }
             + ratio(
                 "command/git", "`wtengine spawn`, the whole process / `git worktree add`",
                 (Measure.spawn, Contender.commandLine), (Measure.spawn, bestGit))
@@ -182,6 +188,9 @@ extension SubjectResult {
                 "sustained.\(inFlight)", "\(measure): times faster than git", measure, Contender.checkout,
                 Contender.git,
                 atLeast: inFlight == 8 ? 3 : nil)
+            figures += speed(
+                "sustained.snapshot.\(inFlight)", "\(measure), by snapshot: times faster than git", measure,
+                Contender.snapshot, Contender.git, atLeast: inFlight == 8 ? 3 : nil)
         }
         return figures + sustainedFloor(Measure.sustained(8))
     }

@@ -44,7 +44,8 @@ enum Plot {
     /// Time of a spawn by number of files.
     static func latency(_ results: Results, on name: String) -> String {
         let contenders = [
-            Contender.pool, Contender.snapshot, Contender.floor, Contender.checkout, Contender.gitOne,
+            Contender.pool, Contender.snapshot, Contender.floor, Contender.checkout, Contender.reading,
+            Contender.gitOne,
             Contender.gitMany,
             Contender.libgit2,
         ]

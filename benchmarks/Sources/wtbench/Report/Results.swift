@@ -53,7 +53,9 @@ enum Measure {
 
 /// Who is measured.
 enum Contender {
+    /// Of a tree whose contents the engine has in memory.
     static let checkout = "wtengine checkout"
+    static let reading = "wtengine checkout, reading the repository"
     static let pool = "wtengine pool"
     static let poolBurst = "wtengine pool of as many"
     static let refilling = "wtengine pool, refilling"
