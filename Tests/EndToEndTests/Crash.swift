@@ -107,7 +107,9 @@ struct Crash {
             #expect(own("pool/\(pool)").allSatisfy { $0 == "pool.json" || $0.hasPrefix("slot-") }, comment)
         }
         for template in templates {
-            #expect(own("templates/\(template)") == ["files", "index", "template.json"], comment)
+            // Directories are noted only when the filling took longer than a tick of the clock.
+            let names = own("templates/\(template)").filter { $0 != "wtengine-directories" }
+            #expect(names == ["files", "index", "template.json"], comment)
         }
         let gitDir = "\(repository.path)/.git"
         // Every index in the common dir has its slot.

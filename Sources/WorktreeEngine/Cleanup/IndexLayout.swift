@@ -71,6 +71,13 @@ struct IndexLayout: Sendable {
             && memcmp(path, bytes.baseAddress! + folder.path.lowerBound, prefix) == 0
     }
 
+    /// Whether a folder holds another one, directly or further below.
+    func holds(_ folder: Folder, _ other: Folder, of index: IndexFile) -> Bool {
+        index.bytes.withUnsafeBytes {
+            Self.holds(folder, $0.baseAddress! + other.path.lowerBound, other.path.count, $0)
+        }
+    }
+
     /// Positions sorted by their group, in stable order, and the range of each group.
     private static func grouped(_ owners: [Int], groups: Int) -> ([Int], [Range<Int>]) {
         var ends = [Int](repeating: 0, count: groups)

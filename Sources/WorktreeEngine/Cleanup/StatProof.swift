@@ -53,6 +53,8 @@ struct StatProof: Sendable {
         ).walk()
     }
 
+    private static let piece = 16
+
     private func walk() -> Verdict {
         let next = Atomic<Int>(0)
         let result = Mutex<(extras: [Extra], failure: String?)>(([], nil))
@@ -60,11 +62,12 @@ struct StatProof: Sendable {
         let workers = min(8, ProcessInfo.processInfo.activeProcessorCount, layout.folders.count)
         DispatchQueue.concurrentPerform(iterations: workers) { _ in
             var worker = Worker(self)
-            while true {
-                let position = next.add(1, ordering: .relaxed).oldValue
-                if position >= layout.folders.count { break }
-                worker.examine(layout.folders[position])
-                if worker.failure != nil { break }
+            // A few at a time: those that stand together have their parents in common.
+            while worker.failure == nil {
+                let start = next.add(Self.piece, ordering: .relaxed).oldValue
+                if start >= layout.folders.count { break }
+                for folder in layout.folders[start..<min(start + Self.piece, layout.folders.count)]
+                where worker.failure == nil { worker.examine(folder) }
             }
             // The others have nothing to add to a failure.
             if worker.failure != nil { next.store(layout.folders.count, ordering: .relaxed) }
@@ -83,6 +86,7 @@ struct StatProof: Sendable {
         let proof: StatProof
         var extras: [Extra] = []
         var failure: String?
+        private var parents = Parents()
         private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 8)
 
         init(_ proof: StatProof) { self.proof = proof }
@@ -104,18 +108,21 @@ struct StatProof: Sendable {
         private mutating func compare(_ path: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) -> Bool {
             if proof.times.isEmpty || folder.path.isEmpty { return false }
             var value = stat()
+            let (parent, start) = parents.last(above: folder, proof)
             // Names below an open directory are found faster than paths, from the second on.
-            let isOpened = folder.files.count > 1
+            let isOpened = folder.count > 1
             let directory =
                 isOpened
-                ? linux_openat(proof.top, path, O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : proof.top
+                ? linux_openat(parent, path + start, O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : parent
             guard directory >= 0 else { return false }
-            defer { if isOpened { close(directory) } }
-            let result = isOpened ? fstat(directory, &value) : fstatat(directory, path, &value, AT_SYMLINK_NOFOLLOW)
+            if isOpened { parents.push(folder, directory) }
+            let result =
+                isOpened
+                ? fstat(directory, &value) : fstatat(directory, path + start, &value, AT_SYMLINK_NOFOLLOW)
             guard result == 0, value.st_mode & S_IFMT == S_IFDIR, value.st_dev == proof.device,
                 proof.times.count(value) == folder.count
             else { return false }
-            let prefix = isOpened ? folder.prefix : 0
+            let prefix = isOpened ? folder.prefix : start
             proof.index.bytes.withUnsafeBytes { bytes in
                 proof.layout.forEachFile(in: folder, of: proof.index) { entry in
                     let name = (bytes.baseAddress! + entry.pathStart + prefix).assumingMemoryBound(to: CChar.self)
@@ -127,6 +134,33 @@ struct StatProof: Sendable {
                 }
             }
             return true
+        }
+
+        /// Directories that are open, each above the next.
+        private struct Parents: ~Copyable {
+            private var open: [(folder: IndexLayout.Folder, descriptor: CInt)] = []
+            private static let most = 32
+
+            deinit { for parent in open { close(parent.descriptor) } }
+
+            /// Closes those that do not hold a folder.
+            /// - Returns: the nearest that does, or the top, and where the path below it begins.
+            mutating func last(above folder: IndexLayout.Folder, _ proof: StatProof) -> (descriptor: CInt, start: Int) {
+                while let last = open.last {
+                    if proof.layout.holds(last.folder, folder, of: proof.index) {
+                        return (last.descriptor, last.folder.prefix)
+                    }
+                    close(last.descriptor)
+                    open.removeLast()
+                }
+                return (proof.top, 0)
+            }
+
+            mutating func push(_ folder: IndexLayout.Folder, _ descriptor: CInt) {
+                // Of a tree that deep the uppermost are not needed.
+                if open.count == Self.most { close(open.removeFirst().descriptor) }
+                open.append((folder, descriptor))
+            }
         }
 
         private mutating func list(_ name: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) {

@@ -32,6 +32,7 @@ import WorktreeEngine
             ignored = "keep"
             [checkout]
             workers = 3
+            memory = "64MiB"
             [pool]
             size = 5
             [git]
@@ -47,6 +48,7 @@ import WorktreeEngine
         #expect(configuration.policy(for: .blocked) == .ttl(.seconds(7 * 86400)))
         #expect(configuration.branchTemplate == "x/{run}" && configuration.deletesUnmergedBranches)
         #expect(configuration.keepsIgnoredFiles && configuration.checkoutWorkers == 3 && configuration.poolSize == 5)
+        #expect(configuration.checkoutMemory == 64 << 20)
         #expect(configuration.gitTimeout == .seconds(300) && configuration.actor == "lead")
     }
 
