@@ -104,7 +104,7 @@ struct DeltaBases: ~Copyable {
     private var slots = [Slot](repeating: Slot(), count: 1 << 12)
     private let memory = UnsafeMutableRawPointer.allocate(byteCount: Self.capacity, alignment: 16)
     private var written = 0
-    private static let capacity = 8 << 20
+    private static let capacity = 6 << 20
 
     deinit { memory.deallocate() }
 

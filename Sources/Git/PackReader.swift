@@ -16,6 +16,9 @@ struct PackReader: ~Copyable {
     private var base = ByteBuffer()
     private var result = ByteBuffer()
     private var lastPack = 0
+    /// How many objects were read, and how many of them were deltas.
+    private var reads = 0
+    private var patched = 0
     private var inflatedInput = 0
 
     /// The type numbers of a pack entry. See: man gitformat-pack
@@ -71,8 +74,8 @@ struct PackReader: ~Copyable {
             case .none(let own):
                 guard inflate(pack, header.data, header.size, .base) else { return nil }
                 (kind, current) = (own, base.bytes(header.size))
-                // Asked for by itself it may be a base still to come, or stand in the tree once more.
-                if links.isEmpty { bases.insert(number, offset, own, current) }
+                // Asked for by itself it may be a base still to come, where there are deltas.
+                if links.isEmpty, patched > reads / 8 { bases.insert(number, offset, own, current) }
             case .offset(let distance):
                 links.append((offset, header.data, header.size))
                 offset -= distance
@@ -86,6 +89,8 @@ struct PackReader: ~Copyable {
             }
             break
         }
+        reads += 1
+        if !links.isEmpty { patched += 1 }
         while let link = links.popLast() {
             guard inflate(pack, link.data, link.size, .delta) else { return nil }
             let patch = delta.bytes(link.size)
