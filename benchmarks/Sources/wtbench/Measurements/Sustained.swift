@@ -12,6 +12,10 @@ struct Sustained {
             let wanted = min(32, max(2 * inFlight, stage.effort.fileBudget / 4 / stage.subject.files))
             // As many as are in flight at least, else there are not so many in flight.
             let count = max(inFlight, min(wanted, stage.effort.fileLimit / 20 / stage.subject.files))
+            guard inFlight * stage.subject.files <= 5 * stage.effort.fileLimit else {
+                stage.note("no \(measure): it would write \(inFlight * stage.subject.files) files at once.")
+                continue
+            }
             guard try stage.room(for: inFlight * 2) == inFlight * 2 else {
                 stage.note("no \(measure): there is no room for \(inFlight * 2) workdirs.")
                 continue
