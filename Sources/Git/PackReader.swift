@@ -9,6 +9,8 @@ import Glibc
 /// Packs are untrusted: whatever is out of bounds makes an object unreadable here, and libgit2 is asked instead.
 struct PackReader: ~Copyable {
     private let packs: [Pack]
+    /// Of each pack; valid as long as the packs are kept.
+    private let bytes: [PackBytes]
     private let inflater: OpaquePointer
     private var bases = DeltaBases()
     private var links: [(offset: Int, data: Int, size: Int)] = []
@@ -39,6 +41,7 @@ struct PackReader: ~Copyable {
         guard let inflater = libdeflate_alloc_decompressor() else { return nil }
         self.inflater = inflater
         packs = set.packs
+        bytes = set.packs.map(\.bytes)
     }
 
     deinit { libdeflate_free_decompressor(inflater) }
@@ -49,7 +52,7 @@ struct PackReader: ~Copyable {
         for step in packs.indices {
             let number = (lastPack + step) % packs.count
             // An object may be in several packs, and one of them damaged.
-            if let offset = packs[number].offset(of: id), let object = read(number, at: offset) {
+            if let offset = bytes[number].offset(of: id), let object = read(number, at: offset) {
                 lastPack = number
                 return object
             }
@@ -58,7 +61,7 @@ struct PackReader: ~Copyable {
     }
 
     private mutating func read(_ number: Int, at start: Int) -> (kind: Kind, bytes: UnsafeRawBufferPointer)? {
-        let pack = packs[number]
+        let pack = bytes[number]
         links.removeAll(keepingCapacity: true)
         var offset = start
         var kind: Kind
@@ -108,7 +111,7 @@ struct PackReader: ~Copyable {
 
     private enum Target { case base, delta }
 
-    private mutating func inflate(_ pack: Pack, _ data: Int, _ size: Int, _ target: Target) -> Bool {
+    private mutating func inflate(_ pack: PackBytes, _ data: Int, _ size: Int, _ target: Target) -> Bool {
         // A stream cannot grow more than 1032-fold, so a header that claims more is false. See: zlib `zlib_tech.html`
         guard size / 1032 <= pack.end - data else { return false }
         let out: UnsafeMutableRawPointer
@@ -122,7 +125,7 @@ struct PackReader: ~Copyable {
         }
         var consumed = 0
         let code = libdeflate_zlib_decompress_ex(
-            inflater, pack.pack.bytes.baseAddress! + data, pack.end - data, out, size, &consumed, nil)
+            inflater, pack.pack.baseAddress! + data, pack.end - data, out, size, &consumed, nil)
         inflatedInput += consumed
         if inflatedInput > Self.windowSize {
             inflatedInput = 0
@@ -145,8 +148,8 @@ private struct Header {
     /// Where the zlib stream begins.
     let data: Int
 
-    init?(_ pack: Pack, at offset: Int) {
-        let bytes = pack.pack.bytes
+    init?(_ pack: PackBytes, at offset: Int) {
+        let bytes = pack.pack
         var at = offset
         let end = pack.end
         guard at < end else { return nil }

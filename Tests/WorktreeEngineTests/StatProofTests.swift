@@ -79,6 +79,22 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         )
     }
 
+    /// They lead elsewhere than to what a directory lists. git puts none of them into an index, so bytes are exchanged.
+    @Test(arguments: [("aa/f", "../f"), ("a/f", "./f"), ("d/aaaa/f", "d/.git/f"), ("d/aa", "d/.."), ("a/f", "//f")])
+    func `an index with a path that git would not check out proves nothing`(_ path: String, _ other: String)
+        async throws
+    {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile(path)])
+        let file = "\(repository.path)/.git/index"
+        #expect(IndexLayout(try IndexFile(path: file)) != nil)
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: file))
+        let place = try #require(bytes.range(of: Data(path.utf8)))
+        bytes.replaceSubrange(place, with: Data(other.utf8))
+        try bytes.write(to: URL(fileURLWithPath: file))
+        #expect(IndexLayout(try IndexFile(path: file)) == nil)
+    }
+
     @Test func `a directory of many files and a deep one are walked`() async throws {
         let scratch = try Scratch()
         let files = (0..<300).map { TestFile("wide/\($0 % 7 == 0 ? "a-" : "a/")\($0)") }

@@ -153,6 +153,13 @@ static inline uint64_t linux_btrfs_id(int descriptor) {
     return (uint64_t)(uint32_t)value.f_fsid.__val[0] << 32 | (uint32_t)value.f_fsid.__val[1];
 }
 
+/// Whether names in a directory are compared without regard to their case. See: linux/fs.h (FS_CASEFOLD_FL)
+static inline int linux_is_case_folded(int directory) {
+    int flags = 0;
+    // A filesystem that has no such flags folds no case.
+    return ioctl(directory, FS_IOC_GETFLAGS, &flags) == 0 && (flags & 0x40000000) != 0;
+}
+
 /// Makes a file a clone of another one's content. See: man 2 ioctl_ficlone
 static inline int linux_clone_file(int destination, int source) { return ioctl(destination, FICLONE, source); }
 

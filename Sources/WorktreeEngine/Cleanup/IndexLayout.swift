@@ -4,7 +4,7 @@ import Glibc
 /// The entries of an index by the directory that holds them.
 ///
 /// The index is sorted by path bytes, so all that a directory holds stands together, and one pass finds every directory.
-/// No path is checked here: a name that no directory can hold, such as `..`, is just never found on disk.
+/// A path with a component that git would not check out, such as `..`, makes it no layout at all.
 struct IndexLayout: Sendable {
     struct Folder: Sendable {
         /// Its path in ``IndexFile/bytes``, without a slash at its end; empty for the top.
@@ -28,12 +28,12 @@ struct IndexLayout: Sendable {
     /// Positions in ``folders``, in ascending order of names with a slash at their end within a folder.
     private let subfolders: [Int]
 
-    init(_ index: IndexFile) {
+    init?(_ index: IndexFile) {
         var folders = [Folder(path: 0..<0)]
         var parents = [0]
         var owners: [Int] = []
         owners.reserveCapacity(index.entries.count)
-        index.bytes.withUnsafeBytes { bytes in
+        let isRegular = index.bytes.withUnsafeBytes { bytes in
             var chain = [0]
             for entry in index.entries {
                 let path = bytes.baseAddress! + entry.pathStart
@@ -43,14 +43,18 @@ struct IndexLayout: Sendable {
                 var start = folders[chain[chain.count - 1]].prefix
                 while let slash = memchr(path + start, 47, entry.pathLength - start) {
                     let length = UnsafeRawPointer(slash) - path
+                    guard Self.isName(path + start, length - start) else { return false }
                     parents.append(chain[chain.count - 1])
                     chain.append(folders.count)
                     folders.append(Folder(path: entry.pathStart..<(entry.pathStart + length)))
                     start = length + 1
                 }
+                guard Self.isName(path + start, entry.pathLength - start) else { return false }
                 owners.append(chain[chain.count - 1])
             }
+            return true
         }
+        guard isRegular else { return nil }
         let (files, fileRanges) = Self.grouped(owners, groups: folders.count)
         // The top is nobody's.
         let (subfolders, folderRanges) = Self.grouped(Array(parents.dropFirst()), groups: folders.count)
@@ -61,6 +65,14 @@ struct IndexLayout: Sendable {
         self.folders = folders
         self.files = files
         self.subfolders = subfolders.map { $0 + 1 }
+    }
+
+    /// Not empty, `.`, `..` or `.git`, each of which leads elsewhere than to what a directory lists.
+    private static func isName(_ name: UnsafeRawPointer, _ length: Int) -> Bool {
+        guard length > 0 else { return false }
+        guard name.load(as: UInt8.self) == UInt8(ascii: ".") else { return true }
+        let others: [StaticString] = [".", "..", ".git"]
+        return !others.contains { $0.utf8CodeUnitCount == length && memcmp(name, $0.utf8Start, length) == 0 }
     }
 
     private static func holds(

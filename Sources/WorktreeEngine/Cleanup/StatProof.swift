@@ -47,7 +47,7 @@ struct StatProof: Sendable {
         defer { _ = top.descriptor }
         var value = stat()
         try system("fstat", workdir) { fstat(top.descriptor, &value) }
-        let layout = IndexLayout(index)
+        guard let layout = IndexLayout(index) else { return .fails("a path that git would not check out") }
         return StatProof(
             index: index, layout: layout, times: times, top: top.descriptor, device: value.st_dev
         ).walk()

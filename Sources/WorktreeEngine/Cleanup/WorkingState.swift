@@ -55,7 +55,7 @@ extension WorkingState {
             state.headCommit = commit.description
             let tree = try repository.tree(ofCommit: commit)
             // With the handle that is kept it has been tried.
-            if kept == nil, let workdir = place.workdir, let extras = try proveClean(place.gitDir, workdir, tree) {
+            if kept == nil, let workdir = place.workdir, let extras = try proveClean(place, workdir, tree) {
                 state.extras = extras
                 state.status = try repository.untracked(extras.map { ($0.path, $0.isDirectory) })
                 state.stashes = try stashes(repository)
@@ -104,7 +104,7 @@ extension WorkingState {
             state.stashes = try stashes(repository)
             return (state, try repository.tree(ofCommit: commit))
         }
-        guard let (found, tree) = asked, let extras = try proveClean(place.gitDir, workdir, tree) else { return nil }
+        guard let (found, tree) = asked, let extras = try proveClean(place, workdir, tree) else { return nil }
         var state = found
         state.extras = extras
         if extras.isEmpty { return state }
@@ -121,11 +121,13 @@ extension WorkingState {
     /// Whether stat data alone shows that nothing is staged, modified, hidden or in conflict.
     /// - Returns: what stands beside the tracked files; nil when it does not show that, and everything must be looked at.
     private static func proveClean(
-        _ gitDir: String, _ workdir: String, _ tree: ObjectID
+        _ place: WorkingPlace, _ workdir: String, _ tree: ObjectID
     ) throws -> [StatProof.Extra]? {
         // An index that is missing or of another form is for libgit2 or git to judge.
-        guard let index = try? IndexFile(path: "\(gitDir)/index"), index.rootTree == tree,
-            case .holds(let extras) = try StatProof.examine(workdir, index, DirectoryTimes(in: gitDir))
+        // What an agent's own git directory says of times was not written here.
+        let times = place.isForeign ? DirectoryTimes([]) : DirectoryTimes(in: place.gitDir)
+        guard let index = try? IndexFile(path: "\(place.gitDir)/index"), index.rootTree == tree,
+            case .holds(let extras) = try StatProof.examine(workdir, index, times)
         else { return nil }
         return extras
     }

@@ -166,7 +166,8 @@ package enum ProcessTable {
         _ pid: Int32, _ table: CInt, _ namespaces: Namespaces, _ mappings: Bool
     ) -> ProcessInside? {
         // Threads of the kernel, half of all on many machines, and zombies run no program: they have no files either.
-        if LinkReader([]).read(table, "\(pid)/exe", { $0.isEmpty }), Glibc.errno == ENOENT { return nil }
+        var byte: CChar = 0
+        if readlinkat(table, "\(pid)/exe", &byte, 1) < 0, Glibc.errno == ENOENT { return nil }
         guard let directory = try? Directory("/proc/\(pid)"),
             let holds = namespaces.links(of: pid, directory).firstInside(directory, mappings)
         else { return nil }

@@ -20,7 +20,8 @@ struct Checkout {
     /// Given to every file: the second before the checkout began. So no entry of the index is racy, and any later edit
     /// changes the mtime by at least a second, which is what git compares. See: git `Documentation/technical/racy-git`
     let mtime: timespec
-    /// Where contents are kept for the next checkout of the same tree.
+    /// Where contents are kept for the next checkout of the same tree. Not where attributes convert: they are read when a
+    /// file is written, and may have changed since the key was made.
     private let cache: Cache?
 
     /// A place in a ``ContentCache``: the key says everything that decides the contents.
@@ -34,7 +35,7 @@ struct Checkout {
         self.flat = flat
         self.conversion = conversion
         self.workers = workers
-        self.cache = cache
+        self.cache = conversion.isNeeded ? nil : cache
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         mtime = timespec(tv_sec: now.tv_sec - 1, tv_nsec: 0)
@@ -111,11 +112,11 @@ struct Checkout {
         // Attributes are read from files on disk, so those files come first, as they stand in the tree; where an
         // attribute converts them too, they are written again at the end.
         let attributes =
-            job.converts
+            conversion.isNeeded
             ? wanted.filter { flat.name(flat.entries[$0]).elementsEqual(".gitattributes".utf8) } : []
         let areMade = !attributes.isEmpty
         if areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist) }
-        try write(attributes, job, isFinal: false, into: &stats)
+        try write(attributes, job, into: &stats)
         let early = Set(attributes)
         let (links, files) = (
             wanted.filter { flat.entries[$0].isSymlink },
@@ -125,7 +126,7 @@ struct Checkout {
             if !areMade { try makeDirectories(wanted, job, mayExist: directoriesMayExist, made) }
         }
         try rewriteConverted(attributes, job, into: &stats)
-        try write(links, job, isFinal: true, into: &stats)
+        try write(links, job, into: &stats)
         // The workers' arenas keep what they freed; the index needs as much again. See: man 3 malloc_trim
         _ = linux_malloc_trim()
         return stats
@@ -151,10 +152,9 @@ struct Checkout {
         for index in wanted where flat.entries[index].isSubmodule { try make(flat.entries[index]) }
     }
 
-    /// - Parameter isFinal: these are not written again.
-    private func write(_ indices: [Int], _ job: Job, isFinal: Bool, into stats: inout [[FileStat]]) throws {
+    private func write(_ indices: [Int], _ job: Job, into stats: inout [[FileStat]]) throws {
         guard !indices.isEmpty else { return }
-        var writer = try TreeWriter(job, converts: false, records: isFinal)
+        var writer = try TreeWriter(job, converts: false)
         for index in indices {
             try writer.write(index) { stats[$0][index] = $1 }
         }
@@ -180,7 +180,7 @@ struct Checkout {
                 made.store(.max, ordering: .releasing)
             }
             do {
-                var writer = try TreeWriter(job, converts: job.converts)
+                var writer = try TreeWriter(job, converts: conversion.isNeeded)
                 var found = [FileStat](repeating: FileStat(), count: Self.largestPiece * job.tops.count)
                 while true {
                     let number = next.add(1, ordering: .relaxed).oldValue
@@ -256,8 +256,6 @@ struct Checkout {
         let tops: [CInt]
         /// The destination that attributes are read from.
         let attributeSource: String
-        /// Whether attributes have to be looked up. What is in memory is converted already.
-        let converts: Bool
         /// Takes what was seen of the directories, if anybody wants to know.
         let notes: DirectoryNotes?
 
@@ -272,10 +270,8 @@ struct Checkout {
             self.notes = notes
             if case .memory = source {
                 packs = PackSet()
-                converts = false
             } else {
                 packs = PackSet(objects: "\(checkout.commonDir)/objects")
-                converts = checkout.conversion.isNeeded
             }
         }
     }

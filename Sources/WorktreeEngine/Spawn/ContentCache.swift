@@ -24,14 +24,14 @@ final class ContentCache: Sendable {
     }
 
     private struct State {
-        /// The size of trees that were checked out once, in bytes.
-        var sizes: [String: Int] = [:]
+        /// The size of trees that were checked out once, in bytes; nil for one that cannot be kept.
+        var sizes: [String: Int?] = [:]
         var kept: [String: Kept] = [:]
-        /// Trees that are being recorded now, with their size.
+        /// Trees that are being recorded now, with what they take.
         var recording: [String: Int] = [:]
         var isExpiring = false
 
-        var size: Int { kept.values.reduce(0) { $0 + $1.contents.capacity } }
+        var size: Int { kept.values.reduce(0) { $0 + $1.contents.cost } }
     }
 
     private let state = Mutex(State())
@@ -41,7 +41,8 @@ final class ContentCache: Sendable {
     private static let mostSizes = 1000
 
     /// - Parameters:
-    ///   - limit: bytes of contents that are kept at most; 0 keeps nothing.
+    ///   - limit: bytes that are kept at most; 0 keeps nothing. What makes room for another tree is there until the last
+    ///     checkout that reads it has ended.
     ///   - idle: how long contents are kept that nobody asks for.
     init(limit: Int, idle: Duration = .seconds(300)) {
         self.limit = limit
@@ -61,19 +62,20 @@ final class ContentCache: Sendable {
                 state.kept[key]?.lastUse = .now
                 return .memory(kept.contents)
             }
-            guard let size = state.sizes[key], state.recording[key] == nil, makeRoom(for: size, &state),
+            guard limit > 0, case let size?? = state.sizes[key], state.recording[key] == nil,
+                makeRoom(for: TreeContents.cost(entries: entries, bytes: size), &state),
                 let contents = TreeContents(entries: entries, bytes: size)
             else { return .repository }
-            state.recording[key] = size
+            state.recording[key] = contents.cost
             return .recording(contents)
         }
     }
 
     /// Forgets what was used longest ago until there is room for so many bytes.
-    private func makeRoom(for size: Int, _ state: inout State) -> Bool {
+    private func makeRoom(for cost: Int, _ state: inout State) -> Bool {
         let reserved = state.recording.values.reduce(0, +)
-        guard reserved + size <= limit else { return false }
-        while reserved + size + state.size > limit,
+        guard reserved + cost <= limit else { return false }
+        while reserved + cost + state.size > limit,
             let oldest = state.kept.min(by: { $0.value.lastUse < $1.value.lastUse })
         {
             state.kept[oldest.key] = nil
@@ -81,10 +83,10 @@ final class ContentCache: Sendable {
         return true
     }
 
-    /// A checkout from the repository has ended.
+    /// A checkout has ended.
     /// - Parameters:
-    ///   - files: what `lstat` said of each entry, or nil when the checkout failed.
-    ///   - count: how many of them have contents.
+    ///   - size: bytes in all its files, or nil when it failed.
+    ///   - count: how many entries have contents.
     func finished(_ key: String, _ source: Source, size: Int?, count: Int) {
         switch source {
         case .memory: return
@@ -92,37 +94,46 @@ final class ContentCache: Sendable {
             guard let size, size <= limit else { return }
             state.withLock { state in
                 if state.sizes.count >= Self.mostSizes { state.sizes = [:] }
-                state.sizes[key] = size
+                if state.sizes[key] == nil { state.sizes[key] = size }
             }
         case .recording(let contents):
             let isWhole = size != nil && contents.seal(count)
             state.withLock { state in
                 state.recording[key] = nil
+                // Written without an error, and not as long as the first: lengths beyond 4 GiB are not known.
+                if size != nil, !isWhole { state.sizes[key] = .some(nil) }
                 if isWhole { state.kept[key] = Kept(contents: contents, lastUse: .now) }
             }
             if isWhole { expireLater() }
         }
     }
 
+    /// Comes back when what was used longest ago has not been used for long enough.
     private func expireLater() {
-        let isFirst = state.withLock { state in
-            defer { state.isExpiring = true }
-            return !state.isExpiring
+        let first = state.withLock { state -> ContinuousClock.Instant? in
+            guard !state.isExpiring, let first = state.kept.values.map(\.lastUse).min() else { return nil }
+            state.isExpiring = true
+            return first
         }
-        guard isFirst else { return }
-        let (seconds, attoseconds) = idle.components
-        let delay = DispatchTimeInterval.milliseconds(Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000))
+        guard let first else { return }
+        let (seconds, attoseconds) = (first + idle - .now).components
+        let delay = max(0, Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000)) + 1
         // Weakly: an engine that is gone keeps nothing.
-        blockingQueue.asyncAfter(deadline: .now() + delay) { [weak self] in self?.expire() }
+        blockingQueue.asyncAfter(deadline: .now() + .milliseconds(delay)) { [weak self] in self?.expire() }
     }
 
     private func expire() {
-        let hasRest = state.withLock { state in
+        // Unmapped when the lock is free again.
+        var gone: [Kept] = []
+        state.withLock { state in
             let now = ContinuousClock.now
-            state.kept = state.kept.filter { now - $0.value.lastUse < idle }
+            for (key, kept) in state.kept where now - kept.lastUse >= idle {
+                gone.append(kept)
+                state.kept[key] = nil
+            }
             state.isExpiring = false
-            return !state.kept.isEmpty
         }
-        if hasRest { expireLater() }
+        gone = []
+        expireLater()
     }
 }

@@ -14,14 +14,12 @@ final class DirectoryNotes: Sendable {
     struct Seen: Sendable {
         let directory: Int
         let destination: Int
-        let inode: UInt64
-        let changed: timespec
+        let state: DirectoryTimes.Seen
 
         init(_ directory: Int, _ destination: Int, _ value: stat) {
             self.directory = directory
             self.destination = destination
-            inode = UInt64(value.st_ino)
-            changed = value.st_ctim
+            state = DirectoryTimes.Seen(value)
         }
     }
 
@@ -46,7 +44,7 @@ final class DirectoryNotes: Sendable {
             var latest = [Seen?](repeating: nil, count: flat.directories.count)
             for seen in self.seen.withLock({ $0 }) where seen.destination == destination {
                 // Two workers were in it, one after the other.
-                if let other = latest[seen.directory], seen.changed.precedes(other.changed) { continue }
+                if let other = latest[seen.directory], seen.state.changed.precedes(other.state.changed) { continue }
                 latest[seen.directory] = seen
             }
             // Those that hold nothing but directories.
@@ -54,7 +52,7 @@ final class DirectoryNotes: Sendable {
             for seen in Self.look(others, flat, top, destination) { latest[seen.directory] = seen }
             return DirectoryTimes(
                 latest.dropFirst().compactMap { seen in
-                    seen.flatMap { notary.note($0.inode, changed: $0.changed, count: counts[$0.directory]) }
+                    seen.flatMap { notary.note($0.state, count: counts[$0.directory]) }
                 })
         }
     }

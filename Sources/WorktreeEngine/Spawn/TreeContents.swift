@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// What stands in every file and symbolic link of one tree, after all conversions, in one block of memory.
+/// What stands in every file and symbolic link of one tree, in one block of memory.
 ///
 /// Filled by the workers of a checkout while they write the files, and only read afterwards.
 ///
@@ -12,7 +12,9 @@ import Synchronization
 /// no thread has the object any more.
 final class TreeContents: @unchecked Sendable {
     /// Bytes that it may hold.
-    let capacity: Int
+    private let capacity: Int
+    /// Bytes of memory that it takes.
+    let cost: Int
     private let start: UnsafeMutableRawPointer
     private let places: UnsafeMutableBufferPointer<Place>
     private let used = Atomic<Int>(0)
@@ -34,9 +36,13 @@ final class TreeContents: @unchecked Sendable {
         else { return nil }
         self.start = start
         capacity = bytes
+        cost = Self.cost(entries: entries, bytes: bytes)
         places = .allocate(capacity: entries)
         places.initialize(repeating: Place())
     }
+
+    /// What a tree of this size would take.
+    static func cost(entries: Int, bytes: Int) -> Int { bytes + 4096 + entries * MemoryLayout<Place>.stride }
 
     deinit {
         munmap(start, max(capacity, 1))

@@ -19,14 +19,12 @@ struct TreeWriter: ~Copyable {
     /// Has all that is to be written.
     private let memory: TreeContents?
 
-    /// - Parameters:
-    ///   - converts: look attributes up, and write what they ask for.
-    ///   - records: what is written is final, and may be kept.
-    init(_ job: Checkout.Job, converts: Bool, records: Bool = true) throws {
+    /// - Parameter converts: look attributes up, and write what they ask for.
+    init(_ job: Checkout.Job, converts: Bool) throws {
         self.job = job
         switch job.source {
         case .repository: (recording, memory) = (nil, nil)
-        case .recording(let contents): (recording, memory) = (records ? contents : nil, nil)
+        case .recording(let contents): (recording, memory) = (contents, nil)
         case .memory(let contents): (recording, memory) = (nil, contents)
         }
         flat = job.checkout.flat
@@ -119,7 +117,6 @@ struct TreeWriter: ~Copyable {
         let entry = flat.entries[index]
         let plain = try reader.withBlob(entry.id) { Array($0) }
         let converted = try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { Array($0) }
-        converted.withUnsafeBytes { recording?.record(index, $0) }
         return plain == converted ? nil : converted
     }
 
