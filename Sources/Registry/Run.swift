@@ -78,16 +78,16 @@ public struct WorkerProcess: Hashable, Sendable {
 
 /// What a removal that has begun will do, so that recovery finishes the same removal.
 public struct RemovalIntent: Hashable, Sendable, Codable {
-    /// The confirmation token of the plan that was accepted.
-    public let token: String
+    /// The confirmation token of the plan that was accepted; nil when there was none, and nothing may be lost.
+    public let token: String?
     /// Work at risk is dropped on the explicit word of a person.
     public let discard: Bool
     /// The state to return to when the removal is refused.
     public let previousState: String
     /// The branch tip to delete by compare-and-swap; nil keeps the branch.
-    public let deleteBranchAt: String?
+    public var deleteBranchAt: String?
     /// For a clone: the branch tip that is handed to the source repository before the clone goes.
-    public let publishBranchAt: String?
+    public var publishBranchAt: String?
     /// Who asked.
     public let actor: String
     /// The workdir was compared with the plan after its move into the trash; what is left of the removal needs no
@@ -96,7 +96,7 @@ public struct RemovalIntent: Hashable, Sendable, Codable {
 
     /// Records an accepted plan.
     public init(
-        token: String, discard: Bool, previousState: RunState, deleteBranchAt: String?, publishBranchAt: String?,
+        token: String?, discard: Bool, previousState: RunState, deleteBranchAt: String?, publishBranchAt: String?,
         actor: String
     ) {
         self.token = token

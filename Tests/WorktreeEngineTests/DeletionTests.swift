@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -37,6 +38,21 @@ import Testing
         let row = try await run.engine.run(run.key)
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(row.root)/.wtengine/trash").isEmpty)
         #expect(canary.isUntouched)
+    }
+
+    @Test func `what comes into a directory while it is emptied goes as well`() async throws {
+        let scratch = try Scratch()
+        try await shell("mkdir -p in/x/a/b/c", in: scratch.path)
+        let calls = Atomic<Int>(0)
+        // Called for x, a, b and c in turn: each has been listed when the next one's turn comes.
+        try TreeDeletion.delete("x", in: Directory("\(scratch.path)/in")) {
+            let parents = ["x", "x/a", "x/a/b"]
+            let call = calls.add(1, ordering: .relaxed).oldValue
+            guard parents.indices.contains(call - 1) else { return }
+            FileManager.default.createFile(atPath: "\(scratch.path)/in/\(parents[call - 1])/late", contents: nil)
+        }
+        #expect(calls.load(ordering: .relaxed) > 4)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: "\(scratch.path)/in").isEmpty)
     }
 
     @Test func `hard links keep their content, mode and owner elsewhere`() async throws {

@@ -17,53 +17,88 @@ extension Engine {
     /// - Throws: ``EngineError/Code/workAtRisk``, ``EngineError/Code/inUse``, ``EngineError/Code/keepLocked``,
     ///   ``EngineError/Code/planChanged``, ``EngineError/Code/identity``; the workdir is as it was then.
     public func cleanup(_ plan: CleanupPlan, discard: Bool = false) async throws(EngineError) -> CleanupReport {
+        try await measured(plan.run.key) { run in
+            try await self.checkMayRemove(run, plan, discard: discard)
+            var intent = self.intent(token: plan.token, discard: discard, run)
+            intent.decideBranch(as: plan)
+            let risks = plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
+            let detail = "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : "")
+            let (removed, deletedBranch) = try await self.remove(self.record(intent, of: run, detail))
+            return CleanupReport(
+                run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
+                trashPending: !plan.isMissing)
+        }
+    }
+
+    /// Removes the workdir of a run unless work would be lost by it, or somebody is inside.
+    ///
+    /// That is a plan and its cleanup in one step, which looks at the files once instead of twice: only in the trash, where
+    /// nobody looks for them. So a workdir that holds work is moved there, and back.
+    /// - Throws: ``EngineError``, with the codes of ``planCleanup(_:)`` and ``cleanup(_:discard:)``; the workdir is as it
+    ///   was then. ``EngineError/Code/workAtRisk`` names the work.
+    public func cleanup(ifClean key: RunKey) async throws(EngineError) -> CleanupReport {
+        try await measured(key) { run in
+            let workdir = try await self.presentWorkdir(of: run)
+            try await self.checkMayRemove(run, processes: self.look(into: workdir, of: run))
+            let intent = self.intent(token: nil, discard: false, run)
+            let (removed, deletedBranch) = try await self.remove(self.record(intent, of: run, "if it is clean"))
+            return CleanupReport(
+                run: removed, deletedBranch: deletedBranch, discarded: [], trashPending: workdir != nil)
+        }
+    }
+
+    /// Takes the lease of a run for a cleanup, which is told to the metrics.
+    private func measured(
+        _ key: RunKey, _ body: (Run) async throws -> CleanupReport
+    ) async throws(EngineError) -> CleanupReport {
         let begun = ContinuousClock.now
         do {
-            let report = try await carryOut(plan, discard: discard)
+            try Task.checkCancellation()
+            let lease = try Lease(key, state: configuration.state)
+            defer { lease.release() }
+            let report = try await body(run(key))
             metrics.cleanedUp(since: begun)
             return report
         } catch {
-            let failure = EngineError.wrap(error, "cleanup \(plan.run.key)")
+            let failure = EngineError.wrap(error, "cleanup \(key)")
             metrics.cleanupFailed(failure, since: begun)
             throw failure
         }
     }
 
-    private func carryOut(_ plan: CleanupPlan, discard: Bool) async throws -> CleanupReport {
-        try Task.checkCancellation()
-        let key = plan.run.key
-        let lease = try Lease(key, state: configuration.state)
-        defer { lease.release() }
-        let run = try await self.run(key)
-        try await checkMayRemove(run, plan, discard: discard)
-        let intent = RemovalIntent(
-            token: plan.token, discard: discard, previousState: run.state,
-            deleteBranchAt: plan.branchToDelete == nil ? nil : plan.branchTip,
-            publishBranchAt: run.materializer == .clone && plan.branchToDelete == nil ? plan.branchTip : nil,
+    private func intent(token: String?, discard: Bool, _ run: Run) -> RemovalIntent {
+        RemovalIntent(
+            token: token, discard: discard, previousState: run.state, deleteBranchAt: nil, publishBranchAt: nil,
             actor: configuration.actor ?? NSUserName())
-        let risks = plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
-        let cleaning = try await registry.transition(
-            key, from: [.ready, .attached, .detached, .quarantined], to: .cleaning, action: .cleanupIntent,
-            detail: "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : ""), durable: true
+    }
+
+    /// On disk before anything moves.
+    private func record(_ intent: RemovalIntent, of run: Run, _ detail: String) async throws -> Run {
+        try await registry.transition(
+            run.key, from: [.ready, .attached, .detached, .quarantined], to: .cleaning, action: .cleanupIntent,
+            detail: detail, durable: true
         ) { $0.removal = intent }
-        let (removed, deletedBranch) = try await remove(cleaning)
-        return CleanupReport(
-            run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
-            trashPending: !plan.isMissing)
     }
 
     private func checkMayRemove(_ run: Run, _ plan: CleanupPlan, discard: Bool) async throws {
-        let refusal: EngineError? =
-            if let reason = run.lockReason {
+        try await checkMayRemove(run, processes: plan.processes)
+        if !plan.risks.isEmpty, !discard { try await refuse(run, EngineError.atRisk(run, plan.risks)) }
+    }
+
+    private func checkMayRemove(_ run: Run, processes: [ProcessInside]) async throws {
+        if let reason = run.lockReason {
+            try await refuse(
+                run,
                 EngineError(
                     .keepLocked, .blocked,
-                    "run \(run.key) is locked: \(reason). `wtengine unlock \(run.key)` allows its cleanup.")
-            } else if let process = plan.processes.first {
-                EngineError.inUse(run, process, more: plan.processes.count - 1)
-            } else if !plan.risks.isEmpty, !discard {
-                EngineError.atRisk(run, plan.risks)
-            } else { nil }
-        guard let refusal else { return }
+                    "run \(run.key) is locked: \(reason). `wtengine unlock \(run.key)` allows its cleanup."))
+        }
+        if let process = processes.first {
+            try await refuse(run, EngineError.inUse(run, process, more: processes.count - 1))
+        }
+    }
+
+    private func refuse(_ run: Run, _ refusal: EngineError) async throws {
         try await registry.note(.cleanupRefused, run: run, detail: refusal.message)
         throw refusal
     }
@@ -72,18 +107,19 @@ extension Engine {
     /// - Returns: the run in state `removed`, and the branch that went with it.
     /// - Throws: ``EngineError``; the run is back in its former state then, or quarantined.
     func remove(_ run: Run) async throws -> (run: Run, deletedBranch: String?) {
-        guard let intent = run.removal, let previous = RunState(rawValue: intent.previousState) else {
+        guard var intent = run.removal, let previous = RunState(rawValue: intent.previousState) else {
             throw EngineError(.state, .needsHuman, "run \(run.key) has no recorded removal.")
         }
         let root = try await self.root(of: run)
         do {
             let isMissing = try await blocking { try Trash.take(run, root: root) }
             if !intent.isChecked {
-                try await recheck(run, intent, workdir: isMissing ? nil : root.trashPath(run))
+                intent = try await recheck(run, intent, workdir: isMissing ? nil : root.trashPath(run))
+                let checked = intent
                 try await registry.transition(
                     run.key, from: [.cleaning], to: .cleaning, action: .cleanupChecked,
-                    detail: "nothing changed since the plan"
-                ) { $0.removal?.isChecked = true }
+                    detail: intent.token == nil ? "nothing would be lost" : "nothing changed since the plan"
+                ) { $0.removal = checked }
             }
             if run.materializer == .clone, !isMissing, let tip = intent.publishBranchAt, let branch = run.branch {
                 try await publish(branch, tip, from: root.trashPath(run), of: run)
@@ -94,21 +130,32 @@ extension Engine {
             throw failure
         }
         // From here on there is no way back.
-        return try await uncancelled { [self] in try await finish(run, intent, root) }
+        let decided = intent
+        return try await uncancelled { [self] in try await finish(run, decided, root) }
     }
 
-    /// Looks again, where nobody else looks for the workdir: who is inside, and whether the plan is still the same.
-    private func recheck(_ run: Run, _ intent: RemovalIntent, workdir: String?) async throws {
+    /// Looks where nobody else looks for the workdir: who is inside, and whether the plan is still the same. Where there
+    /// was none, whether anything would be lost, and what is to happen to the branch.
+    /// - Returns: the intent, as it is to be carried out.
+    private func recheck(_ run: Run, _ intent: RemovalIntent, workdir: String?) async throws -> RemovalIntent {
         let plan = try await plan(run, workdir: workdir)
         if let process = plan.processes.first {
             throw EngineError.inUse(run, process, more: plan.processes.count - 1)
         }
-        guard plan.token == intent.token else {
+        var checked = intent
+        checked.isChecked = true
+        guard let token = intent.token else {
+            guard plan.risks.isEmpty else { throw EngineError.atRisk(run, plan.risks) }
+            checked.decideBranch(as: plan)
+            return checked
+        }
+        guard plan.token == token else {
             throw EngineError(
                 .planChanged, .retry,
                 "something in \(run.path) changed since the cleanup was planned, so nothing was removed. Look at the new plan: "
                     + "`wtengine cleanup \(run.key)`.")
         }
+        return checked
     }
 
     private func finish(
@@ -151,7 +198,9 @@ extension Engine {
     private func putBack(_ run: Run, to state: RunState, root: Root, _ failure: EngineError) async throws {
         do {
             try await blocking { try Trash.restore(run, root: root) }
-            let isForPerson = failure.disposition == .needsHuman
+            // That work would be lost is what was asked where there was no plan.
+            let isAnswer = failure.code == .workAtRisk && run.removal?.token == nil
+            let isForPerson = failure.disposition == .needsHuman && !isAnswer
             try await registry.transition(
                 run.key, from: [.cleaning], to: isForPerson ? .quarantined : state,
                 action: isForPerson ? .quarantined : .cleanupRefused, detail: failure.message
@@ -236,62 +285,14 @@ extension Engine {
     }
 }
 
-/// The move of a workdir into the trash of its root, and back.
-enum Trash {
-    /// Renames the workdir into the trash, after the last look at its identity and links.
-    /// - Returns: true when there is no workdir, neither at its path nor in the trash.
-    static func take(_ run: Run, root: Root) throws -> Bool {
-        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/") else {
-            throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
-        }
-        let trash = try root.openPrivate("trash")
-        if try trash.contains(run.adminID) { return false }
-        let name = String(relative[relative.index(after: slash)...])
-        let parent: Directory
-        do { parent = try root.open().openBeneath(String(relative[..<slash])) } catch let error as SystemError {
-            if error.errno == .noSuchFileOrDirectory { return true }
-            throw error
-        }
-        guard try parent.contains(name) else { return true }
-        let workdir = try parent.openBeneath(name)
-        if let mismatch = AdminEntry.mismatch(run, workdir: workdir) { throw EngineError.mismatch(run, mismatch) }
-        try parent.rename(name, to: trash, as: run.adminID)
-        guard try trash.identity(of: run.adminID) == workdir.identity() else {
-            // Another directory took the name between the check and the rename: it is not ours, so it goes back.
-            try trash.rename(run.adminID, to: parent, as: name)
-            throw EngineError.mismatch(run, "\(run.path) was replaced during the cleanup")
-        }
-        return false
-    }
-
-    /// Moves a workdir back to its path; nothing happens when it is not in the trash.
-    static func restore(_ run: Run, root: Root) throws {
-        let trash = try root.openPrivate("trash")
-        guard try trash.contains(run.adminID), let relative = root.relative(run.path),
-            let slash = relative.lastIndex(of: "/")
-        else { return }
-        try trash.rename(
-            run.adminID, to: root.open().openOrMake(String(relative[..<slash])),
-            as: String(relative[relative.index(after: slash)...]))
-    }
-
-    /// The directory of an issue goes with its last workdir; one that is not empty stays.
-    static func removeEmptyParent(_ run: Run, root: Root) {
-        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/"),
-            let top = try? root.open()
-        else { return }
-        _ = unlinkat(top.descriptor, String(relative[..<slash]), AT_REMOVEDIR)
+extension RemovalIntent {
+    fileprivate mutating func decideBranch(as plan: CleanupPlan) {
+        deleteBranchAt = plan.branchToDelete == nil ? nil : plan.branchTip
+        publishBranchAt = plan.run.materializer == .clone && plan.branchToDelete == nil ? plan.branchTip : nil
     }
 }
 
 extension EngineError {
-    static func inUse(_ run: Run, _ process: ProcessInside, more: Int) -> EngineError {
-        EngineError(
-            .inUse, .blocked,
-            "process \(process.pid) (\(process.name)) \(process.holds == "worker" ? "is the worker of" : "has its \(process.holds) in") "
-                + "\(run.path)\(more > 0 ? ", and \(more) more" : ""). End it, then try again.")
-    }
-
     static func atRisk(_ run: Run, _ risks: [Risk]) -> EngineError {
         let list = risks.prefix(20).map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "\n  ")
         return EngineError(

@@ -17,6 +17,10 @@ struct IndexLayout: Sendable {
         /// How many names the index has for it: of files and of directories.
         var count: Int { files.count + folders.count }
 
+        /// Whether names in it are found faster below its descriptor than by their paths. Opening and closing it costs as
+        /// much as looking up a few components; a directory in it stands for several names further below.
+        var isWorthOpening: Bool { files.count + 2 * folders.count > 5 }
+
         /// How many bytes stand before a name in the path of what it holds.
         var prefix: Int { path.isEmpty ? 0 : path.count + 1 }
     }

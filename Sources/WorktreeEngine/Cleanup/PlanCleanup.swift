@@ -13,30 +13,7 @@ extension Engine {
     public func planCleanup(_ key: RunKey) async throws(EngineError) -> CleanupPlan {
         let run = try await self.run(key)
         return try await Self.catching("plan of cleanup \(key)") {
-            switch run.state {
-            case .removed: throw EngineError(.state, .retry, "the workdir of run \(key) is removed already.")
-            case .creating, .cleaning:
-                throw EngineError(
-                    .inProgress, .blocked,
-                    "run \(key) is \(run.state.rawValue). Wait for it; if its process died, run `wtengine recover`.")
-            default: break
-            }
-            let root = try await self.root(of: run)
-            guard let relative = root.relative(run.path) else {
-                throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
-            }
-            let isMissing = try await blocking {
-                do {
-                    let workdir = try root.open().openBeneath(relative)
-                    if let mismatch = AdminEntry.mismatch(run, workdir: workdir) {
-                        throw EngineError.mismatch(run, mismatch)
-                    }
-                    return false
-                } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
-                    return true
-                }
-            }
-            return try await self.plan(run, workdir: isMissing ? nil : run.path)
+            try await self.plan(run, workdir: self.presentWorkdir(of: run))
         }
     }
 
@@ -48,12 +25,6 @@ extension Engine {
         let gitDir = run.materializer == .clone ? workdir.map { "\($0)/.git" } : AdminEntry.path(run)
         let commonDir = run.materializer == .clone ? gitDir : run.commonDir
         var branch = BranchDecision()
-        if let workdir, let mount = try await blocking({ try ProcessTable.mount(below: workdir) }) {
-            throw EngineError(
-                .inUse, .blocked,
-                "a filesystem is mounted at \(mount), inside the workdir of run \(run.key). Unmount it, then try "
-                    + "again.")
-        }
         if workdir == nil, run.materializer != .clone, AdminEntry.exists(run),
             let mismatch = AdminEntry.entryMismatch(run)
         {
@@ -63,7 +34,7 @@ extension Engine {
         // Before the files, so that nobody writes unseen what has been compared already: in the trash, where a removal
         // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
         // anything is open there that is our own.
-        let processes = try await insideProcesses(run, workdir: workdir)
+        let processes = try await look(into: workdir, of: run)
         let isOrphan = self.isOrphan(run)
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let place = WorkingPlace(
@@ -116,23 +87,6 @@ extension Engine {
             ignored: ignored.map { String(decoding: $0, as: UTF8.self) }, processes: processes,
             branchToDelete: branch.delete ? run.branch : nil,
             isMissing: workdir == nil, branchTip: branch.tip)
-    }
-
-    // MARK: Who is inside
-
-    private func insideProcesses(_ run: Run, workdir: String?) async throws -> [ProcessInside] {
-        var found: [ProcessInside] = []
-        if run.state == .attached || run.removal?.previousState == RunState.attached.rawValue, let worker = run.worker,
-            ProcessTable.isAlive(worker)
-        {
-            let name = worker.host == ProcessTable.host ? "worker" : "worker on \(worker.host)"
-            found.append(ProcessInside(pid: worker.pid, name: name, holds: "worker"))
-        }
-        guard let workdir else { return found }
-        // Only now that it is to go: what is mapped is written later, but whoever is at work has more than that open.
-        let isRemoval = run.state == .cleaning
-        found += try await blocking { try ProcessTable.inside([workdir], mappings: isRemoval) }
-        return found
     }
 
     // MARK: What would be lost

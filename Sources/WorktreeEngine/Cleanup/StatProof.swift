@@ -109,8 +109,7 @@ struct StatProof: Sendable {
             if proof.times.isEmpty || folder.path.isEmpty { return false }
             var value = stat()
             let (parent, start) = parents.last(above: folder, proof)
-            // Names below an open directory are found faster than paths, from the second on.
-            let isOpened = folder.count > 1
+            let isOpened = folder.isWorthOpening
             let directory =
                 isOpened
                 ? linux_openat(parent, path + start, O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : parent

@@ -65,11 +65,14 @@ struct Directory: ~Copyable {
     }
 
     /// Opens a directory that stands directly in this one.
-    func open(_ name: String) throws(SystemError) -> Directory {
+    func open(_ name: String) throws(SystemError) -> Directory { try open(raw: name.utf8CString.map(\.self)) }
+
+    /// Opens a directory that stands directly in this one, by a name that need not be UTF-8.
+    func open(raw name: [CChar]) throws(SystemError) -> Directory {
+        let path = describe(text(name))
         let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
         return Directory(
-            descriptor: try system("openat", describe(name)) { linux_openat(descriptor, name, flags, 0) },
-            path: describe(name))
+            descriptor: try system("openat", path) { linux_openat(descriptor, name, flags, 0) }, path: path)
     }
 
     /// Makes a directory; one that exists is an error.

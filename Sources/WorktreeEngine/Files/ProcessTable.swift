@@ -221,6 +221,10 @@ private struct LinkReader {
     /// The first thing of a process that lies in one of the paths.
     func firstInside(_ process: borrowing Directory, _ mappings: Bool) -> String? {
         let descriptor = process.descriptor
+        // Whether this process may see what that one has open is decided once for all of its links and its mappings.
+        // See: linux/fs/proc/base.c (`proc_fd_access_allowed`)
+        var byte: CChar = 0
+        if readlinkat(descriptor, "cwd", &byte, 1) < 0, Glibc.errno == EACCES { return nil }
         for name in ["cwd", "root", "exe"] where isInside(descriptor, name) { return name }
         if mappings, hasMapping(process) { return "mapping" }
         guard let files = try? process.open("fd") else { return nil }

@@ -12,11 +12,11 @@ enum TreeDeletion {
     ///
     /// Another process may delete the same tree meanwhile: what is gone already is no error.
     ///
-    /// Works downwards one level at a time: a subdirectory that is not empty is first moved up beside the one that is
-    /// being emptied, under a number. So each thread has at most three descriptors open, and a tree that is deeper than
-    /// PATH_MAX or the descriptor limit goes as well. The directories of a level are independent of each other.
+    /// Directories are emptied side by side, each with what is below it. A subdirectory that lies too deep, or that a
+    /// thread with nothing else to do may empty, is moved up beside those, under a number, and emptied with the next ones.
+    /// So a thread has few descriptors open, and a tree that is deeper than PATH_MAX or the descriptor limit goes as well.
     /// - Parameters:
-    ///   - threads: how many work on a level; more than one are of the background.
+    ///   - threads: how many work side by side; more than one are of the background.
     ///   - giveWay: called before each directory.
     /// - Throws: ``SystemError``; what is left can be deleted by another call.
     static func delete(
@@ -40,12 +40,13 @@ enum TreeDeletion {
             default: throw error
             }
         }
-        let device = try parent.identity().device
+        var value = stat()
+        try system("fstat", parent.path) { fstat(parent.descriptor, &value) }
         let counter = Counter()
         while !names.isEmpty {
             let level = Level(
-                names: names, top: name, parent: parent.descriptor, path: parent.path, device: device, counter: counter,
-                giveWay: giveWay)
+                names: names, top: name, parent: parent.descriptor, path: parent.path, device: value.st_dev,
+                threads: threads, counter: counter, giveWay: giveWay)
             // A thread for a directory or two costs more than it saves, and a deep tree has many levels.
             if threads > 1, names.count > 4 {
                 Background.perform(min(threads, names.count)) { level.work() }
@@ -69,14 +70,18 @@ enum TreeDeletion {
         /// Open for as long as the call to `delete` lasts.
         private let parent: CInt
         private let path: String
-        private let device: UInt64
+        private let device: dev_t
+        private let isBtrfs: Bool
+        private let threads: Int
         private let counter: Counter
         private let giveWay: @Sendable () -> Void
         private let next = Atomic<Int>(0)
         private let result = Mutex<(rest: [String], error: SystemError?)>(([], nil))
+        /// How many directories a thread enters, each below the last. It has a descriptor open for each.
+        private static let deepest = 8
 
         init(
-            names: [String], top: String, parent: CInt, path: String, device: UInt64, counter: Counter,
+            names: [String], top: String, parent: CInt, path: String, device: dev_t, threads: Int, counter: Counter,
             giveWay: @escaping @Sendable () -> Void
         ) {
             self.names = names
@@ -84,6 +89,8 @@ enum TreeDeletion {
             self.parent = parent
             self.path = path
             self.device = device
+            isBtrfs = linux_btrfs_id(parent) != 0
+            self.threads = threads
             self.counter = counter
             self.giveWay = giveWay
         }
@@ -104,8 +111,9 @@ enum TreeDeletion {
                 while true {
                     let position = next.add(1, ordering: .relaxed).oldValue
                     if position >= names.count { break }
-                    giveWay()
-                    try empty(names[position], in: parent, &rest)
+                    let name = names[position]
+                    // One that something came into meanwhile is emptied again.
+                    if try !empty(name.utf8CString.map(\.self), in: parent, depth: 1, &rest) { rest.append(name) }
                 }
             } catch {
                 // The others stop as well.
@@ -118,41 +126,99 @@ enum TreeDeletion {
             }
         }
 
-        /// Unlinks what is in a directory, moves directories that are not empty up, and unlinks it.
+        /// Whether the thread enters a subdirectory itself: not too deep, and as long as the others have enough to do.
+        private func mayEnter(_ depth: Int) -> Bool {
+            depth < Self.deepest && (threads == 1 || next.load(ordering: .relaxed) < names.count)
+        }
+
+        /// Unlinks a directory and what is in it, as far as it is not moved up.
+        /// - Returns: false when it is not empty in the end.
         private func empty(
-            _ name: String, in parent: borrowing Directory, _ rest: inout [String]
-        ) throws(SystemError) {
-            guard let directory = try openUnlessGone(name, in: parent) else { return }
+            _ name: [CChar], in parent: borrowing Directory, depth: Int, _ rest: inout [String]
+        ) throws(SystemError) -> Bool {
+            giveWay()
+            guard let directory = try openUnlessGone(name, in: parent) else { return true }
+            try refuseMount(directory)
+            for child in try TreeDeletion.removeFiles(directory) {
+                if isBtrfs, try Subvolume.destroy(text(child), in: directory) { continue }
+                if mayEnter(depth), try empty(child, in: directory, depth: depth + 1, &rest) { continue }
+                try moveUp(child, from: directory, &rest)
+            }
+            if unlinkat(parent.descriptor, name, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return true }
+            guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else { throw .last("unlinkat", directory.path) }
+            return false
+        }
+
+        private func openUnlessGone(
+            _ name: [CChar], in parent: borrowing Directory
+        ) throws(SystemError) -> Directory? {
+            do { return try parent.openWritable(name) } catch {
+                if error.errno == .noSuchFileOrDirectory { return nil }
+                throw error
+            }
+        }
+
+        private func refuseMount(_ directory: borrowing Directory) throws(SystemError) {
+            var value = stat()
+            try system("fstat", directory.path) { fstat(directory.descriptor, &value) }
             // A subvolume of btrfs has a device number of its own, but is no mount.
             guard linux_is_mount_root(directory.descriptor) == 0,
-                try directory.identity().device == device || linux_btrfs_id(directory.descriptor) != 0
+                value.st_dev == device || isBtrfs && linux_btrfs_id(directory.descriptor) != 0
             else {
                 throw SystemError(
                     call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
-            for entry in try directory.rawEntries().map(\.name) {
-                guard let child = try remove(entry, in: directory) else { continue }
-                if try Subvolume.destroy(text(child), in: directory) { continue }
-                while true {
-                    let sibling = "\(top).\(counter.next())"
-                    if linux_rename_noreplace(directory.descriptor, child, parent.descriptor, sibling) == 0 {
-                        rest.append(sibling)
-                        break
-                    }
-                    if Glibc.errno == ENOENT { break }
-                    if Glibc.errno == EXDEV {
-                        // A subvolume that could not be destroyed: what is in it cannot be moved out of it.
-                        try TreeDeletion.deleteWithin(child, as: sibling, in: directory)
-                        break
-                    }
-                    if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
+        }
+
+        private func moveUp(
+            _ child: [CChar], from directory: borrowing Directory, _ rest: inout [String]
+        ) throws(SystemError) {
+            try directory.giveRightsToMove(child)
+            while true {
+                let sibling = "\(top).\(counter.next())"
+                if linux_rename_noreplace(directory.descriptor, child, parent, sibling) == 0 {
+                    rest.append(sibling)
+                    return
+                }
+                switch Glibc.errno {
+                case EEXIST: continue
+                case ENOENT: return
+                // A subvolume that could not be destroyed: what is in it cannot be moved out of it.
+                case EXDEV: return try TreeDeletion.deleteWithin(child, as: sibling, in: directory)
+                default: throw .last("renameat2", "\(directory.path)/\(text(child))")
                 }
             }
-            if unlinkat(parent.descriptor, name, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return }
-            // Something came into it meanwhile.
-            guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else { throw .last("unlinkat", directory.path) }
-            rest.append(name)
         }
+    }
+
+    /// Unlinks what is in a directory, but for directories.
+    /// - Returns: the directories that are left.
+    private static func removeFiles(_ directory: borrowing Directory) throws(SystemError) -> [[CChar]] {
+        var left: [[CChar]] = []
+        var failure: SystemError?
+        let descriptor = directory.descriptor
+        // What is unlinked while the rest is read is no trouble: a name that was missed keeps the directory from going,
+        // and that is seen. See: man 3 readdir
+        try directory.forEachName { name, type in
+            if failure != nil { return }
+            if type != UInt8(DT_DIR) {
+                if unlinkat(descriptor, name, 0) == 0 || Glibc.errno == ENOENT { return }
+                let first = Glibc.errno
+                // Linux says EISDIR for a directory, POSIX EPERM; EPERM is also an immutable file. See: man 2 unlink
+                var value = stat()
+                guard first == EISDIR || first == EPERM,
+                    fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & S_IFMT == S_IFDIR
+                else {
+                    failure = SystemError(
+                        call: "unlinkat", path: "\(directory.path)/\(String(cString: name))",
+                        errno: Errno(rawValue: first))
+                    return
+                }
+            }
+            left.append(Array(UnsafeBufferPointer(start: name, count: strlen(name) + 1)))
+        }
+        if let failure { throw failure }
+        return left
     }
 
     /// Deletes a directory where it is, under a name of ours, since its own need not be UTF-8.
@@ -170,43 +236,16 @@ enum TreeDeletion {
         entry.hasPrefix(name + ".") && !entry.dropFirst(name.count + 1).isEmpty
             && entry.dropFirst(name.count + 1).allSatisfy(\.isNumber)
     }
+}
 
-    private static func openUnlessGone(
-        _ name: String, in parent: borrowing Directory
-    ) throws(SystemError) -> Directory? {
-        do { return try openWritable(name, in: parent) } catch {
-            if error.errno == .noSuchFileOrDirectory { return nil }
-            throw error
-        }
-    }
+/// `O_PATH`, which Glibc's module does not export. See: linux/include/uapi/asm-generic/fcntl.h
+let O_PATH_FLAG: CInt = 0o10000000
 
-    /// Unlinks an entry; returns it when it is a directory that is not empty.
-    private static func remove(_ entry: [CChar], in directory: borrowing Directory) throws(SystemError) -> [CChar]? {
-        if unlinkat(directory.descriptor, entry, 0) == 0 || Glibc.errno == ENOENT { return nil }
-        // Linux says EISDIR for a directory, POSIX EPERM; EPERM is also an immutable file. See: man 2 unlink
-        guard Glibc.errno == EISDIR || Glibc.errno == EPERM else {
-            throw .last("unlinkat", "\(directory.path)/\(text(entry))")
-        }
-        let first = Glibc.errno
-        if unlinkat(directory.descriptor, entry, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return nil }
-        if Glibc.errno == ENOTDIR { Glibc.errno = first }
-        guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else {
-            throw .last("unlinkat", "\(directory.path)/\(text(entry))")
-        }
-        // A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
-        var value = stat()
-        if fstatat(directory.descriptor, entry, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
-            try directory.giveRights(entry)
-        }
-        return entry
-    }
-
-    /// Opens a directory, and gives its owner all rights when it has them not: a Go module cache is 0555.
-    private static func openWritable(
-        _ name: String, in parent: borrowing Directory
-    ) throws(SystemError) -> Directory {
+extension Directory {
+    /// Opens a directory in this one, and gives its owner all rights when it has them not: a Go module cache is 0555.
+    fileprivate func openWritable(_ name: [CChar]) throws(SystemError) -> Directory {
         do {
-            let directory = try parent.open(name)
+            let directory = try open(raw: name)
             var value = stat()
             if fstat(directory.descriptor, &value) == 0, value.st_mode & 0o700 != 0o700 {
                 try system("fchmod", directory.path) { fchmod(directory.descriptor, 0o700) }
@@ -214,70 +253,23 @@ enum TreeDeletion {
             return directory
         } catch {
             guard error.errno == .permissionDenied else { throw error }
-            try parent.giveRights(name.utf8CString.map(\.self))
-            return try parent.open(name)
+            try giveRights(name)
+            return try open(raw: name)
         }
     }
-}
 
-/// `O_PATH`, which Glibc's module does not export. See: linux/include/uapi/asm-generic/fcntl.h
-let O_PATH_FLAG: CInt = 0o10000000
+    /// A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
+    fileprivate func giveRightsToMove(_ name: [CChar]) throws(SystemError) {
+        var value = stat()
+        if fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
+            try giveRights(name)
+        }
+    }
 
-extension Directory {
     /// Opens a directory once more by a descriptor of it, for another thread.
     fileprivate init(again descriptor: CInt, path: String) throws(SystemError) {
         let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
         self.descriptor = try system("openat", path) { linux_openat(descriptor, ".", flags, 0) }
         self.path = path
     }
-
-    /// Names of all entries but `.` and `..` as bytes, since names need not be UTF-8, with their types (`DT_*`).
-    func rawEntries() throws(SystemError) -> [(name: [CChar], type: UInt8)] {
-        let copy = try system("openat", path) { linux_openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
-        guard let stream = fdopendir(copy) else {
-            close(copy)
-            throw .last("fdopendir", path)
-        }
-        defer { closedir(stream) }
-        var result: [([CChar], UInt8)] = []
-        while true {
-            Glibc.errno = 0
-            guard let entry = readdir(stream) else {
-                if Glibc.errno != 0 { throw .last("readdir", path) }
-                return result
-            }
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { base in
-                    Array(UnsafeBufferPointer(start: base, count: strlen(base) + 1))
-                }
-            }
-            if strcmp(name, ".") != 0, strcmp(name, "..") != 0 { result.append((name, entry.pointee.d_type)) }
-        }
-    }
 }
-
-extension Directory {
-    /// Gives each name but `.` and `..`, and its type (`DT_*`), without a copy of any. To be called once: it moves the
-    /// position of the descriptor. Names that come or go meanwhile may be missed. See: man 2 getdents64
-    func forEachName(_ body: (UnsafePointer<CChar>, UInt8) -> Void) throws(SystemError) {
-        let failed = withUnsafeTemporaryAllocation(byteCount: 1 << 15, alignment: 8) { buffer in
-            while true {
-                let size = linux_getdents64(descriptor, buffer.baseAddress!, buffer.count)
-                if size <= 0 { return size < 0 }
-                var offset = 0
-                while offset < size {
-                    // `ino` 8 bytes, `off` 8, `reclen` 2, `type` 1, name.
-                    let record = UnsafeRawPointer(buffer.baseAddress!) + offset
-                    offset += Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
-                    let name = (record + 19).assumingMemoryBound(to: CChar.self)
-                    if strcmp(name, ".") == 0 || strcmp(name, "..") == 0 { continue }
-                    body(name, record.load(fromByteOffset: 18, as: UInt8.self))
-                }
-            }
-        }
-        if failed { throw .last("getdents64", path) }
-    }
-}
-
-/// A name of ``Directory/rawEntries()`` for a message.
-func text(_ name: [CChar]) -> String { name.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }

@@ -65,7 +65,7 @@ struct Repeating: AsyncParsableCommand {
             let requests = (0..<rounds).map { _ in stage.request(.checkout) }
             try await keepInFlight(inFlight, of: rounds) { index in
                 let workdir = try await engine.spawn(requests[index])
-                _ = try await timedCleanup(engine, workdir.run)
+                _ = try await timedCleanup(engine, ifClean: workdir.run)
             }
             try await stage.settle()
             print("each: \((ContinuousClock.now - start) / rounds)")
@@ -75,6 +75,9 @@ struct Repeating: AsyncParsableCommand {
             let (spawn, workdir) = try await timedSpawn(engine, stage.request(.checkout))
             stage.record(Measure.spawn, Contender.checkout, spawn)
             stage.record(try await timedCleanup(engine, workdir.run), Contender.checkout)
+            try await stage.settle()
+            let (_, other) = try await timedSpawn(engine, stage.request(.checkout))
+            stage.record(Measure.ifClean, Contender.checkout, try await timedCleanup(engine, ifClean: other.run).0)
             try await stage.settle()
             guard tree != nil else { continue }
             let path = "\(stage.place)/floor-\(round)"

@@ -177,6 +177,11 @@ func timedCleanup(_ engine: Engine, _ run: RunKey) async throws -> CleanupTime {
     return CleanupTime(plan: planning, cleanup: removing)
 }
 
+@concurrent
+func timedCleanup(_ engine: Engine, ifClean run: RunKey) async throws -> (UInt64, CleanupReport) {
+    try await timed { try await engine.cleanup(ifClean: run) }
+}
+
 /// What a person watches.
 enum Console {
     static func tell(_ text: String) { FileHandle.standardError.write(Data("\(text)\n".utf8)) }

@@ -40,11 +40,14 @@ struct Spawns {
         let first = try await Git.status(workdir.path)
         let second = try await Git.status(workdir.path)
         if !counts { try await Git.verify(workdir.path, stage.subject.commit) }
+        record(Measure.spawn, contender, spawn, counts)
+        // What was spawned is the same by either, so there are two ways to remove it.
+        guard contender == Contender.checkout else {
+            let (cleanup, _) = try await timedCleanup(engine, ifClean: workdir.run)
+            return record(Measure.ifClean, Contender.checkout, cleanup, counts)
+        }
         let cleanup = try await timedCleanup(engine, workdir.run)
         let (rest, _) = await timed { await engine.finishTrash() }
-        record(Measure.spawn, contender, spawn, counts)
-        // What was spawned is the same by either.
-        guard contender == Contender.checkout else { return }
         record(Measure.firstStatus, contender, first, counts)
         record(Measure.secondStatus, contender, second, counts)
         if counts { stage.record(cleanup, contender) }
@@ -63,6 +66,7 @@ struct Spawns {
         record(Measure.firstStatus, Contender.git, first, counts)
         record(Measure.secondStatus, Contender.git, second, counts)
         record(Measure.planned, Contender.git, cleanup, counts)
+        record(Measure.ifClean, Contender.git, cleanup, counts)
         record(Measure.unlinked, Contender.git, cleanup, counts)
     }
 

@@ -49,7 +49,7 @@ struct Sustained {
         return try await timed {
             try await keepInFlight(inFlight, of: count) { index in
                 let workdir = try await engine.spawn(requests[index])
-                _ = try await engine.cleanup(engine.planCleanup(workdir.run))
+                _ = try await engine.cleanup(ifClean: workdir.run)
             }
             guard await engine.finishTrash() == 0 else { throw Failure("trash could not be unlinked.") }
         }.0

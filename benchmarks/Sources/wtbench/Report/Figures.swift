@@ -137,8 +137,9 @@ extension SubjectResult {
     }
 
     private var removalFigures: [Figure] {
-        // Each of the two looks at every file once. A file that is not tracked is only found in a listing.
+        // Each looks at every file once. A file that is not tracked is only found in a listing.
         [
+            ("ifclean.p50", Measure.ifClean, Measure.lstat, .atMost(5)),
             ("plan.p50", Measure.plan, Measure.lstat, .atMost(5)),
             ("cleanup.p50", Measure.cleanup, Measure.lstat, .atMost(5)),
             ("plan.own", Measure.plan, Measure.listing, nil as Figure.Budget?),
@@ -151,6 +152,9 @@ extension SubjectResult {
                 value: (Statistics.median(time) - Statistics.median(pass)) / 1e6, spread: nil, form: .milliseconds,
                 budget: budget)
         }
+            + ratio(
+                "ifclean/git", "cleanup if clean, in one step / `git worktree remove`",
+                (Measure.ifClean, Contender.checkout), (Measure.ifClean, Contender.git))
             + ratio(
                 "cleanup/git", "plan and cleanup / `git worktree remove`", (Measure.planned, Contender.checkout),
                 (Measure.planned, Contender.git))

@@ -41,6 +41,7 @@ enum Measure {
     static let plan = "plan of a cleanup"
     static let cleanup = "cleanup"
     static let planned = "plan and cleanup"
+    static let ifClean = "cleanup if clean, in one step"
     static let unlinked = "cleanup until unlinked"
     static let lstat = "lstat pass"
     static let listing = "lstat pass, and a listing of each directory"

@@ -1,0 +1,138 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import WorktreeEngine
+
+/// A plan and its cleanup in one step.
+@Suite struct CleanupIfCleanTests {
+    @Test(arguments: [Materializer.checkout, .pool, .git, .clone])
+    func `a clean run goes, with its branch and its admin entry`(_ materializer: Materializer) async throws {
+        let run = try await RunFixture(materializer)
+        let report = try await run.engine.cleanup(ifClean: run.key)
+        #expect(report.run.state == .removed && report.run.removal == nil)
+        #expect(report.deletedBranch == run.workdir.branch && report.discarded.isEmpty && report.trashPending)
+        #expect(await run.engine.finishTrash() == 0)
+        #expect(!FileManager.default.fileExists(atPath: run.path))
+        #expect(try await run.repository.branches() == ["main"])
+        #expect(try await run.repository.worktreeCount() == 1)
+        try await git("fsck", "--strict", "--no-dangling", in: run.repository.path)
+        #expect(
+            try await run.engine.audit().map(\.action.rawValue).suffix(3) == [
+                "cleanup.intent", "cleanup.checked", "cleanup.done",
+            ])
+    }
+
+    @Test(
+        arguments: [
+            ("an edit", "echo more >> README.md", [Risk.Kind.modified]),
+            ("a staged file", "echo x > s; git add s", [.staged]),
+            ("an untracked file", "echo x > new", [.untracked]),
+            (
+                "a commit on a detached HEAD", "git checkout -q --detach; git commit -q --allow-empty -m x",
+                [.detachedCommits]
+            ),
+            ("a nested repository", "git init -q nested; echo x > nested/f", [.nestedRepository]),
+            ("an operation", "git bisect start", [.operation]),
+        ], [Materializer.checkout, .git, .clone])
+    func `work at risk is named and stays as it was`(
+        _ work: (name: String, script: String, kinds: [Risk.Kind]), _ materializer: Materializer
+    ) async throws {
+        let run = try await RunFixture(materializer)
+        try await run.sh(work.script)
+        let before = try await run.witness()
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .workAtRisk)
+        let after = try await run.witness()
+        #expect(after.files == before.files && after.references == before.references && after.head == before.head)
+        #expect(after.worktrees == before.worktrees)
+        #expect(after.run.state == .ready && after.run.removal == nil && after.run.isActive)
+        let note = try await run.engine.audit().last
+        #expect(note?.action == .cleanupRefused && note?.detail?.contains(work.kinds[0].rawValue) == true)
+        #expect(try await run.engine.planCleanup(run.key).risks.map(\.kind) == work.kinds)
+    }
+
+    @Test func `commits that only the branch has keep the branch`() async throws {
+        let run = try await RunFixture()
+        try await run.sh("git commit -q --allow-empty -m own")
+        let tip = try await git("rev-parse", "HEAD", in: run.path)
+        let report = try await run.engine.cleanup(ifClean: run.key)
+        #expect(report.run.state == .removed && report.deletedBranch == nil)
+        #expect(try await git("rev-parse", run.workdir.branch!, in: run.repository.path) == tip)
+    }
+
+    @Test func `the commits of a clone arrive in the source repository before it goes`() async throws {
+        let run = try await RunFixture(.clone)
+        try await run.sh("git commit -q --allow-empty -m own")
+        let tip = try await git("rev-parse", "HEAD", in: run.path)
+        #expect(try await run.engine.cleanup(ifClean: run.key).run.state == .removed)
+        #expect(try await git("rev-parse", run.workdir.branch!, in: run.repository.path) == tip)
+    }
+
+    @Test func `a run that is locked or in use is not moved`() async throws {
+        let run = try await RunFixture()
+        let identity = try Directory(run.path).fileVersion("README.md")
+        let child = try Child("cd \(run.path); echo in; exec sleep 600")
+        defer { child.end() }
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .inUse)
+        child.end()
+        try await run.engine.lock(run.key, reason: "for a look")
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .keepLocked)
+        #expect(try Directory(run.path).fileVersion("README.md") == identity)
+        #expect(try await run.engine.run(run.key).state == .ready)
+        #expect(try await run.engine.audit().allSatisfy { $0.action != .cleanupIntent })
+        try await run.engine.unlock(run.key)
+        #expect(try await run.engine.cleanup(ifClean: run.key).run.state == .removed)
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .state)
+    }
+
+    @Test func `a directory that took the place of the workdir is not taken for it`() async throws {
+        let run = try await RunFixture()
+        try await shell(
+            "mv \(run.path) $ROOT/kept; mkdir \(run.path); echo x > \(run.path)/f", in: "/", ["ROOT": run.scratch.path])
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .identity)
+        #expect(try snapshot(run.path).keys.contains("f"))
+        #expect(try await run.engine.run(run.key).state == .ready)
+    }
+
+    @Test func `what is left of a workdir that somebody deleted goes too`() async throws {
+        let run = try await RunFixture()
+        try await shell("rm -rf \(run.path)", in: "/")
+        let report = try await run.engine.cleanup(ifClean: run.key)
+        #expect(report.run.state == .removed && !report.trashPending)
+        #expect(try await run.repository.worktreeCount() == 1)
+    }
+
+    /// Killed after the intent was recorded, before or after the move into the trash.
+    @Test(arguments: [false, true], [false, true])
+    func `a kill on the way loses nothing`(_ isTrashed: Bool, _ isDirty: Bool) async throws {
+        let run = try await RunFixture()
+        if isDirty { try await run.sh("echo precious > new") }
+        let before = try await run.witness()
+        let row = try await run.engine.registry.transition(
+            run.key, from: [.ready], to: .cleaning, action: .cleanupIntent
+        ) {
+            $0.removal = RemovalIntent(
+                token: nil, discard: false, previousState: .ready, deleteBranchAt: nil, publishBranchAt: nil,
+                actor: "test")
+        }
+        if isTrashed {
+            try await shell("mv \(run.path) \(row.root)/.wtengine/trash/\(row.adminID)", in: "/")
+        }
+        let engine = try await run.scratch.engine()
+        let recovered = try await engine.recover()
+        #expect(recovered.map(\.action) == [isDirty ? "returned" : "finished"])
+        let now = try await engine.run(run.key)
+        #expect(now.state == (isDirty ? .ready : .removed) && now.removal == nil)
+        if isDirty {
+            let after = try await run.witness()
+            #expect(after.files == before.files && after.references == before.references)
+            #expect(after.worktrees == before.worktrees)
+        } else {
+            #expect(try await run.repository.branches() == ["main"])
+            #expect(try await run.repository.worktreeCount() == 1)
+        }
+        try await git("fsck", "--strict", "--no-dangling", in: run.repository.path)
+        #expect(try await engine.recover().isEmpty)
+    }
+}
