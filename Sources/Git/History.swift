@@ -11,11 +11,15 @@ extension Repository {
     public borrowing func ownCommits(
         of tip: ObjectID, excluding: Set<String> = [], onlyPrefix: String? = nil, limit: Int = 100
     ) throws(GitError) -> [ObjectID] {
+        // The common case: the run made no commit and its base still is the tip of a branch, mostly the one that the main
+        // worktree has checked out. That is known without a look at every reference.
+        if onlyPrefix == nil, let main = try checkedOutBranch(), main.id == tip, !excluding.contains(main.name) {
+            return []
+        }
         let others = try references().filter { reference in
             !excluding.contains(reference.name) && (onlyPrefix.map { reference.name.hasPrefix($0) } ?? true)
                 && !Self.passing.contains { reference.name.hasPrefix($0) }
         }
-        // The common case: the run made no commit and its base is still a branch tip.
         if others.contains(where: { $0.id == tip }) { return [] }
         var walk: OpaquePointer?
         try check(git_revwalk_new(&walk, pointer), "git_revwalk_new")
@@ -36,6 +40,17 @@ extension Repository {
             found.append(ObjectID(id))
         }
         return found
+    }
+
+    /// The branch that HEAD names, with its full name; nil when there is none, or it is no more than another name of one.
+    private borrowing func checkedOutBranch() throws(GitError) -> (name: String, id: ObjectID)? {
+        guard case .branch(let short, .some) = try head() else { return nil }
+        let name = "refs/heads/\(short)"
+        var reference: OpaquePointer?
+        guard git_reference_lookup(&reference, pointer, name) == 0 else { return nil }
+        defer { git_reference_free(reference) }
+        guard git_reference_type(reference) == GIT_REFERENCE_DIRECT else { return nil }
+        return (name, ObjectID(git_reference_target(reference).pointee))
     }
 
     /// References that end with an operation or a worktree, so that nothing is safe because of them.

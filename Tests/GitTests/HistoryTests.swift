@@ -82,6 +82,24 @@ import Testing
         #expect(handle.summary(ofCommit: tip) == "c4")
     }
 
+    @Test func `what HEAD names keeps no commit when it is another name of the branch that goes`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let own = try await repository.commit([], message: "own")
+        let tip = try #require(ObjectID(own))
+        try await sh(
+            "git branch own; git update-ref refs/heads/main HEAD^; git symbolic-ref HEAD refs/heads/alias",
+            in: repository.path)
+        try await sh("git symbolic-ref refs/heads/alias refs/heads/own", in: repository.path)
+        let handle = try Repository(gitDirectory: "\(repository.path)/.git")
+        #expect(try handle.ownCommits(of: tip, excluding: ["refs/heads/own"]) == [tip])
+        try await sh("git symbolic-ref HEAD refs/heads/own", in: repository.path)
+        #expect(try handle.ownCommits(of: tip, excluding: ["refs/heads/own"]) == [tip])
+        #expect(try handle.ownCommits(of: tip) == [])
+        try await sh("git symbolic-ref HEAD refs/heads/unborn", in: repository.path)
+        #expect(try handle.ownCommits(of: tip, excluding: ["refs/heads/own"]) == [tip])
+    }
+
     @Test func `references to blobs and trees hide no commit and break nothing`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])
