@@ -13,7 +13,7 @@ extension Repository {
     ) throws(GitError) -> [ObjectID] {
         // The common case: the run made no commit and its base still is the tip of a branch, mostly the one that the main
         // worktree has checked out. That is known without a look at every reference.
-        if onlyPrefix == nil, let main = try checkedOutBranch(), main.id == tip, !excluding.contains(main.name) {
+        if onlyPrefix == nil, let main = checkedOutBranch(), main.id == tip, !excluding.contains(main.name) {
             return []
         }
         let others = try references().filter { reference in
@@ -42,9 +42,10 @@ extension Repository {
         return found
     }
 
-    /// The branch that HEAD names, with its full name; nil when there is none, or it is no more than another name of one.
-    private borrowing func checkedOutBranch() throws(GitError) -> (name: String, id: ObjectID)? {
-        guard case .branch(let short, .some) = try head() else { return nil }
+    /// The branch that HEAD names, with its full name; nil when there is none, it cannot be read, or it is no
+    /// more than another name of one.
+    private borrowing func checkedOutBranch() -> (name: String, id: ObjectID)? {
+        guard case .branch(let short, .some)? = try? head() else { return nil }
         let name = "refs/heads/\(short)"
         var reference: OpaquePointer?
         guard git_reference_lookup(&reference, pointer, name) == 0 else { return nil }

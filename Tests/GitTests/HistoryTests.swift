@@ -100,6 +100,19 @@ import Testing
         #expect(try handle.ownCommits(of: tip, excluding: ["refs/heads/own"]) == [tip])
     }
 
+    @Test(arguments: [
+        ": >.git/refs/heads/main", "git symbolic-ref refs/heads/main refs/heads/main",
+        "echo 'ref: refs/heads/.x' >.git/HEAD",
+    ])
+    func `a HEAD that cannot be read does not keep from telling what others reach`(_ damage: String) async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let tip = try #require(ObjectID(try await repository.head()))
+        try await sh("git branch other; \(damage)", in: repository.path)
+        let handle = try Repository(gitDirectory: "\(repository.path)/.git")
+        #expect(try handle.ownCommits(of: tip).isEmpty)
+    }
+
     @Test func `references to blobs and trees hide no commit and break nothing`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository("repo", [TestFile("f")])

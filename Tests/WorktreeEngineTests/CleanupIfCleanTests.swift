@@ -95,6 +95,23 @@ import Testing
         #expect(try await run.engine.run(run.key).state == .ready)
     }
 
+    @Test func `a workdir that git has moved away is not taken for gone`() async throws {
+        let run = try await RunFixture()
+        try await git("worktree", "unlock", run.path, in: run.repository.path)
+        try await git("worktree", "move", run.path, "\(run.scratch.path)/elsewhere", in: run.repository.path)
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .identity)
+        #expect(try await run.engine.run(run.key).state == .ready)
+        #expect(try await run.repository.worktreeCount() == 2)
+    }
+
+    @Test func `ignored files go with the workdir, and the audit log names them`() async throws {
+        let run = try await RunFixture()
+        try await run.sh("mkdir -p build; echo x > build/x; echo x > a.log")
+        #expect(try await run.engine.cleanup(ifClean: run.key).run.state == .removed)
+        let checked = try await run.engine.audit().first { $0.action == .cleanupChecked }
+        #expect(checked?.detail == "nothing would be lost; ignored: a.log, build/")
+    }
+
     @Test func `what is left of a workdir that somebody deleted goes too`() async throws {
         let run = try await RunFixture()
         try await shell("rm -rf \(run.path)", in: "/")

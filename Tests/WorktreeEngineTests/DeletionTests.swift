@@ -55,6 +55,30 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(scratch.path)/in").isEmpty)
     }
 
+    /// It can be neither opened nor moved.
+    @Test(arguments: [1, 4])
+    func `an empty directory of another owner is no obstacle`(_ threads: Int) async throws {
+        guard getuid() == 0 else { return }  // nobody else can make one
+        let scratch = try Scratch()
+        try await shell(
+            "chmod 755 .; mkdir -p in/x/a/b; touch in/x/f in/x/a/f; chown -R 65534 in; mkdir in/x/own in/x/a/closed "
+                + "in/x/a/b/fixed; chmod 700 in/x/a/closed; chmod 555 in/x/a/b/fixed", in: scratch.path)
+        // The rights of the calling thread, and of those that it starts, alone. See: man 2 setfsuid
+        typealias SetUser = @convention(c) (uid_t) -> CInt
+        let setUser = unsafeBitCast(try #require(dlsym(nil, "setfsuid")), to: SetUser.self)
+        let failure: String? = await withCheckedContinuation { continuation in
+            Thread {
+                _ = setUser(65534)
+                do {
+                    try TreeDeletion.delete("x", in: Directory("\(scratch.path)/in"), threads: threads)
+                    continuation.resume(returning: nil)
+                } catch { continuation.resume(returning: "\(error)") }
+            }.start()
+        }
+        #expect(failure == nil)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: "\(scratch.path)/in").isEmpty)
+    }
+
     @Test func `hard links keep their content, mode and owner elsewhere`() async throws {
         let run = try await RunFixture()
         let canary = try await Canary(run.scratch)

@@ -33,7 +33,8 @@ extension Engine {
     /// Removes the workdir of a run unless work would be lost by it, or somebody is inside.
     ///
     /// That is a plan and its cleanup in one step, which looks at the files once instead of twice: only in the trash, where
-    /// nobody looks for them. So a workdir that holds work is moved there, and back.
+    /// nobody looks for them. So a workdir that holds work is moved there, and back. Ignored files are no work, unless
+    /// ``Configuration/keepsIgnoredFiles`` says so, and go with the workdir; the audit log names them.
     /// - Throws: ``EngineError``, with the codes of ``planCleanup(_:)`` and ``cleanup(_:discard:)``; the workdir is as it
     ///   was then. ``EngineError/Code/workAtRisk`` names the work.
     public func cleanup(ifClean key: RunKey) async throws(EngineError) -> CleanupReport {
@@ -112,16 +113,18 @@ extension Engine {
         }
         let root = try await self.root(of: run)
         do {
-            let isMissing = try await blocking { try Trash.take(run, root: root) }
-            if !intent.isChecked {
-                intent = try await recheck(run, intent, workdir: isMissing ? nil : root.trashPath(run))
-                let checked = intent
+            let found = try await blocking { try Trash.take(run, root: root) }
+            // One that was moved back after it was checked may have been worked in since.
+            if !intent.isChecked || found == .home {
+                let (checked, detail) = try await recheck(
+                    run, intent, workdir: found == .nowhere ? nil : root.trashPath(run))
                 try await registry.transition(
-                    run.key, from: [.cleaning], to: .cleaning, action: .cleanupChecked,
-                    detail: intent.token == nil ? "nothing would be lost" : "nothing changed since the plan"
+                    run.key, from: [.cleaning], to: .cleaning, action: .cleanupChecked, detail: detail
                 ) { $0.removal = checked }
+                intent = checked
             }
-            if run.materializer == .clone, !isMissing, let tip = intent.publishBranchAt, let branch = run.branch {
+            if run.materializer == .clone, found != .nowhere, let tip = intent.publishBranchAt, let branch = run.branch
+            {
                 try await publish(branch, tip, from: root.trashPath(run), of: run)
             }
         } catch {
@@ -136,9 +139,11 @@ extension Engine {
 
     /// Looks where nobody else looks for the workdir: who is inside, and whether the plan is still the same. Where there
     /// was none, whether anything would be lost, and what is to happen to the branch.
-    /// - Returns: the intent, as it is to be carried out.
-    private func recheck(_ run: Run, _ intent: RemovalIntent, workdir: String?) async throws -> RemovalIntent {
-        let plan = try await plan(run, workdir: workdir)
+    /// - Returns: the intent, as it is to be carried out, and words for the audit log.
+    private func recheck(
+        _ run: Run, _ intent: RemovalIntent, workdir: String?
+    ) async throws -> (RemovalIntent, detail: String) {
+        let plan = try await plan(run, workdir: workdir, isBound: intent.token != nil)
         if let process = plan.processes.first {
             throw EngineError.inUse(run, process, more: plan.processes.count - 1)
         }
@@ -147,7 +152,8 @@ extension Engine {
         guard let token = intent.token else {
             guard plan.risks.isEmpty else { throw EngineError.atRisk(run, plan.risks) }
             checked.decideBranch(as: plan)
-            return checked
+            let ignored = plan.ignored.isEmpty ? "" : "; ignored: \(plan.ignored.prefix(20).joined(separator: ", "))"
+            return (checked, "nothing would be lost" + ignored + (plan.ignored.count > 20 ? ", ..." : ""))
         }
         guard plan.token == token else {
             throw EngineError(
@@ -155,7 +161,7 @@ extension Engine {
                 "something in \(run.path) changed since the cleanup was planned, so nothing was removed. Look at the new plan: "
                     + "`wtengine cleanup \(run.key)`.")
         }
-        return checked
+        return (checked, "nothing changed since the plan")
     }
 
     private func finish(
@@ -198,8 +204,8 @@ extension Engine {
     private func putBack(_ run: Run, to state: RunState, root: Root, _ failure: EngineError) async throws {
         do {
             try await blocking { try Trash.restore(run, root: root) }
-            // That work would be lost is what was asked where there was no plan.
-            let isAnswer = failure.code == .workAtRisk && run.removal?.token == nil
+            // Where there was no plan, that work would be lost, or cannot be looked at, is the answer to a question.
+            let isAnswer = run.removal?.token == nil && failure.code != .identity
             let isForPerson = failure.disposition == .needsHuman && !isAnswer
             try await registry.transition(
                 run.key, from: [.cleaning], to: isForPerson ? .quarantined : state,

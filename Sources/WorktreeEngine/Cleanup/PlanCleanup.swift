@@ -18,19 +18,14 @@ extension Engine {
     }
 
     /// The plan for a workdir that stands at `workdir`: its path, or its place in the trash; nil when it is gone.
-    func plan(_ run: Run, workdir: String?) async throws -> CleanupPlan {
+    /// - Parameter isBound: whether the token is to be bound to the content of the work at risk, all of which is read.
+    func plan(_ run: Run, workdir: String?, isBound: Bool = true) async throws -> CleanupPlan {
         var lines = ["run \(run.key)", "path \(run.path)", "workdir \(workdir == nil ? "missing" : "present")"]
         var risks: [Risk] = []
         var ignored: [[UInt8]] = []
         let gitDir = run.materializer == .clone ? workdir.map { "\($0)/.git" } : AdminEntry.path(run)
         let commonDir = run.materializer == .clone ? gitDir : run.commonDir
         var branch = BranchDecision()
-        if workdir == nil, run.materializer != .clone, AdminEntry.exists(run),
-            let mismatch = AdminEntry.entryMismatch(run)
-        {
-            // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
-            throw EngineError.mismatch(run, mismatch)
-        }
         // Before the files, so that nobody writes unseen what has been compared already: in the trash, where a removal
         // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
         // anything is open there that is our own.
@@ -78,7 +73,7 @@ extension Engine {
         }
         lines += risks.map { risk in
             "risk \(risk.kind.rawValue) \(Fingerprint.text(of: risk.rawPath)) \(risk.detail) "
-                + Fingerprint.of(risk.rawPath, in: workdir)
+                + (isBound ? Fingerprint.of(risk.rawPath, in: workdir) : "")
         }
         lines += ignored.map { "ignored \(Fingerprint.text(of: $0))" }
         lines.append("branch \(branch.delete ? "delete" : "keep") \(branch.tip ?? "none")")

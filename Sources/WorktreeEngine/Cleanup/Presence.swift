@@ -32,8 +32,15 @@ extension Engine {
     }
 
     /// Who is inside a workdir, by whatever path.
-    /// - Throws: ``EngineError/Code/inUse`` when a filesystem is mounted there.
+    /// - Throws: ``EngineError/Code/inUse`` when a filesystem is mounted there; ``EngineError/Code/identity`` when it is
+    ///   not gone, but elsewhere.
     func look(into workdir: String?, of run: Run) async throws -> [ProcessInside] {
+        if workdir == nil, run.materializer != .clone, AdminEntry.exists(run),
+            let mismatch = AdminEntry.entryMismatch(run)
+        {
+            // `git worktree move` or `repair` gave the entry to a directory elsewhere: the run is not gone.
+            throw EngineError.mismatch(run, mismatch)
+        }
         if let workdir, let mount = try await blocking({ try ProcessTable.mount(below: workdir) }) {
             throw EngineError(
                 .inUse, .blocked,

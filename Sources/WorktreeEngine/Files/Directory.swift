@@ -89,6 +89,10 @@ struct Directory: ~Copyable {
             linux_openat(descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)
         }
         defer { close(handle) }
+        // What is mounted here is somebody's.
+        guard linux_is_mount_root(handle) == 0 else {
+            throw SystemError(call: "chmod (a filesystem is mounted here)", path: path, errno: .resourceBusy)
+        }
         try system("chmod", path) { chmod("/proc/self/fd/\(handle)", 0o700) }
     }
 

@@ -138,11 +138,18 @@ enum TreeDeletion {
         ) throws(SystemError) -> Bool {
             giveWay()
             guard let directory = try openUnlessGone(name, in: parent) else { return true }
-            try refuseMount(directory)
+            try makeWritable(directory)
             for child in try TreeDeletion.removeFiles(directory) {
                 if isBtrfs, try Subvolume.destroy(text(child), in: directory) { continue }
-                if mayEnter(depth), try empty(child, in: directory, depth: depth + 1, &rest) { continue }
-                try moveUp(child, from: directory, &rest)
+                do throws(SystemError) {
+                    if mayEnter(depth), try empty(child, in: directory, depth: depth + 1, &rest) { continue }
+                    try moveUp(child, from: directory, &rest)
+                } catch {
+                    // One of another owner can be neither opened nor moved, but removed, if it is empty.
+                    guard error.errno == .permissionDenied || error.errno == .notPermitted,
+                        unlinkat(directory.descriptor, child, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT
+                    else { throw error }
+                }
             }
             if unlinkat(parent.descriptor, name, AT_REMOVEDIR) == 0 || Glibc.errno == ENOENT { return true }
             guard Glibc.errno == ENOTEMPTY || Glibc.errno == EEXIST else { throw .last("unlinkat", directory.path) }
@@ -152,13 +159,21 @@ enum TreeDeletion {
         private func openUnlessGone(
             _ name: [CChar], in parent: borrowing Directory
         ) throws(SystemError) -> Directory? {
-            do { return try parent.openWritable(name) } catch {
+            do throws(SystemError) {
+                do { return try parent.open(raw: name) } catch {
+                    guard error.errno == .permissionDenied else { throw error }
+                    try parent.giveRights(name)
+                    return try parent.open(raw: name)
+                }
+            } catch {
                 if error.errno == .noSuchFileOrDirectory { return nil }
                 throw error
             }
         }
 
-        private func refuseMount(_ directory: borrowing Directory) throws(SystemError) {
+        /// Gives the owner all rights when he has them not: a Go module cache is 0555.
+        /// - Throws: for the root of a mount, which is left as it is.
+        private func makeWritable(_ directory: borrowing Directory) throws(SystemError) {
             var value = stat()
             try system("fstat", directory.path) { fstat(directory.descriptor, &value) }
             // A subvolume of btrfs has a device number of its own, but is no mount.
@@ -168,12 +183,18 @@ enum TreeDeletion {
                 throw SystemError(
                     call: "delete (another filesystem is mounted here)", path: directory.path, errno: .resourceBusy)
             }
+            if value.st_mode & 0o700 != 0o700 {
+                try system("fchmod", directory.path) { fchmod(directory.descriptor, 0o700) }
+            }
         }
 
         private func moveUp(
             _ child: [CChar], from directory: borrowing Directory, _ rest: inout [String]
         ) throws(SystemError) {
-            try directory.giveRightsToMove(child)
+            do { try directory.giveRightsToMove(child) } catch {
+                if error.errno == .noSuchFileOrDirectory { return }
+                throw error
+            }
             while true {
                 let sibling = "\(top).\(counter.next())"
                 if linux_rename_noreplace(directory.descriptor, child, parent, sibling) == 0 {
@@ -184,9 +205,22 @@ enum TreeDeletion {
                 case EEXIST: continue
                 case ENOENT: return
                 // A subvolume that could not be destroyed: what is in it cannot be moved out of it.
-                case EXDEV: return try TreeDeletion.deleteWithin(child, as: sibling, in: directory)
+                case EXDEV: return try deleteWithin(child, in: directory)
                 default: throw .last("renameat2", "\(directory.path)/\(text(child))")
                 }
+            }
+        }
+
+        /// Deletes a directory where it is, under a name of ours, since its own need not be UTF-8.
+        private func deleteWithin(_ child: [CChar], in directory: borrowing Directory) throws(SystemError) {
+            while true {
+                let name = "\(top).\(counter.next())"
+                if linux_rename_noreplace(directory.descriptor, child, directory.descriptor, name) == 0 {
+                    return try TreeDeletion.delete(name, in: directory, giveWay: giveWay)
+                }
+                if Glibc.errno == ENOENT { return }
+                // Also of a deletion that was killed here.
+                if Glibc.errno != EEXIST { throw .last("renameat2", "\(directory.path)/\(text(child))") }
             }
         }
     }
@@ -221,16 +255,6 @@ enum TreeDeletion {
         return left
     }
 
-    /// Deletes a directory where it is, under a name of ours, since its own need not be UTF-8.
-    private static func deleteWithin(
-        _ child: [CChar], as name: String, in directory: borrowing Directory
-    ) throws(SystemError) {
-        try system("renameat2", "\(directory.path)/\(text(child))") {
-            linux_rename_noreplace(directory.descriptor, child, directory.descriptor, name)
-        }
-        try delete(name, in: directory)
-    }
-
     /// `<name>.<number>`.
     private static func isSibling(_ entry: String, of name: String) -> Bool {
         entry.hasPrefix(name + ".") && !entry.dropFirst(name.count + 1).isEmpty
@@ -242,22 +266,6 @@ enum TreeDeletion {
 let O_PATH_FLAG: CInt = 0o10000000
 
 extension Directory {
-    /// Opens a directory in this one, and gives its owner all rights when it has them not: a Go module cache is 0555.
-    fileprivate func openWritable(_ name: [CChar]) throws(SystemError) -> Directory {
-        do {
-            let directory = try open(raw: name)
-            var value = stat()
-            if fstat(directory.descriptor, &value) == 0, value.st_mode & 0o700 != 0o700 {
-                try system("fchmod", directory.path) { fchmod(directory.descriptor, 0o700) }
-            }
-            return directory
-        } catch {
-            guard error.errno == .permissionDenied else { throw error }
-            try giveRights(name)
-            return try open(raw: name)
-        }
-    }
-
     /// A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
     fileprivate func giveRightsToMove(_ name: [CChar]) throws(SystemError) {
         var value = stat()

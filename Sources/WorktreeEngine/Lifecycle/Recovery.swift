@@ -137,9 +137,10 @@ extension Engine {
                 try root.existingPrivate(place)?.entries().map { (place: place, name: $0.name) } ?? []
             }
         }
-        // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover.
+        // Listed before the rows: whoever began since has its row already, so nothing of it is taken for a leftover. Nor is
+        // a workdir that was in the trash for a look, is at its path now, and may come again.
         let owned = Set(
-            try await registry.runs(states: [.creating, .cleaning, .quarantined]).map(\.adminID))
+            try await registry.runs(states: Set(RunState.allCases).subtracting([.removed])).map(\.adminID))
         let removed = Set(try await registry.runs(states: [.removed]).map(\.adminID))
         var emptied = 0
         var failed: [(String, String)] = []
