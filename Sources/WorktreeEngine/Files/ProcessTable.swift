@@ -145,8 +145,10 @@ package enum ProcessTable {
         // Open to the end of the look.
         defer { _ = table.descriptor }
         let descriptor = table.descriptor
-        // The kernel takes its time for each link, so that a few threads help.
-        let all = try pids(table)
+        // The kernel takes its time for each link, so that a few threads help. This process, which has more open and mapped
+        // than most, is not left for the end, when the other threads have nothing to do.
+        let kernel = kernelThreads
+        let all = try [getpid()] + pids(table).filter { $0 != getpid() && !kernel.contains($0) }
         let next = Atomic<Int>(0)
         let found = Mutex<[ProcessInside]>([])
         DispatchQueue.concurrentPerform(iterations: min(4, ProcessInfo.processInfo.activeProcessorCount)) { _ in
@@ -161,13 +163,25 @@ package enum ProcessTable {
         return found.withLock { $0.sorted { $0.pid < $1.pid } }
     }
 
+    /// The threads of the kernel, more than half of all processes on many machines, which have no files: the children of
+    /// its second process. Empty where that is another one, as in a container.
+    /// See: linux/init/main.c (`rest_init`), linux/include/linux/sched.h (`PF_KTHREAD`), man 5 proc_pid_task
+    private static var kernelThreads: Set<Int32> {
+        guard let fields = runningStat(2), let flags = UInt32(fields[6]), flags & 0x0020_0000 != 0,
+            let children = contents(of: "/proc/2/task/2/children")
+        else { return [] }
+        return Set(children.split(separator: 32).compactMap { Int32(String(decoding: $0, as: UTF8.self)) })
+    }
+
     /// A process that ends meanwhile has nothing open any more.
     private static func look(
         _ pid: Int32, _ table: CInt, _ namespaces: Namespaces, _ mappings: Bool
     ) -> ProcessInside? {
-        // Threads of the kernel, half of all on many machines, and zombies run no program: they have no files either.
+        // Threads of the kernel and zombies run no program: they have no files either. Whether this process may see what
+        // that one has open is decided once for all of its links and its mappings.
+        // See: linux/fs/proc/base.c (`proc_fd_access_allowed`)
         var byte: CChar = 0
-        if readlinkat(table, "\(pid)/exe", &byte, 1) < 0, Glibc.errno == ENOENT { return nil }
+        if readlinkat(table, "\(pid)/exe", &byte, 1) < 0, [ENOENT, EACCES].contains(Glibc.errno) { return nil }
         guard let directory = try? Directory("/proc/\(pid)"),
             let holds = namespaces.links(of: pid, directory).firstInside(directory, mappings)
         else { return nil }
@@ -221,10 +235,6 @@ private struct LinkReader {
     /// The first thing of a process that lies in one of the paths.
     func firstInside(_ process: borrowing Directory, _ mappings: Bool) -> String? {
         let descriptor = process.descriptor
-        // Whether this process may see what that one has open is decided once for all of its links and its mappings.
-        // See: linux/fs/proc/base.c (`proc_fd_access_allowed`)
-        var byte: CChar = 0
-        if readlinkat(descriptor, "cwd", &byte, 1) < 0, Glibc.errno == EACCES { return nil }
         for name in ["cwd", "root", "exe"] where isInside(descriptor, name) { return name }
         if mappings, hasMapping(process) { return "mapping" }
         guard let files = try? process.open("fd") else { return nil }
