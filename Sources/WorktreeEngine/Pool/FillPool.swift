@@ -172,7 +172,7 @@ extension Engine {
             for name in surplus + fitting.dropFirst(pool.size).map(\.slot) {
                 let record = records.first { $0.slot == name && !$0.fits(native) && $0.canBecome(native) }
                 guard let record, fitting.count < pool.size else {
-                    try await unlessImmovable(name, &immovable) { try await throwAway(name, pool, root) }
+                    try await unlessImmovable(name, &immovable) { _ = try await throwAway(name, pool, root) }
                     continue
                 }
                 let slot = warm.take(name) ?? Slot(record: record, pool: pool, watch: nil)
