@@ -35,19 +35,56 @@ public struct IndexFile: Sendable {
         /// A submodule.
         public var isSubmodule: Bool { mode == 0o160000 }
         /// An entry of which a stat comparison tells all: merged, not hidden, staged, and of a file or symbolic link.
-        public var isPlain: Bool { flags & 0xB000 == 0 && extendedFlags == 0 && !isSubmodule }
+        public var isPlain: Bool { Self.isPlain(flags, extendedFlags, mode) }
+
+        static func isPlain(_ flags: UInt16, _ extendedFlags: UInt16, _ mode: UInt32) -> Bool {
+            flags & 0xB000 == 0 && extendedFlags == 0 && mode != 0o160000
+        }
+    }
+
+    /// Where an entry is, in the content of the index and in ``bytes``. An index is not larger than 4 GiB.
+    struct Place {
+        let record: UInt32
+        let pathStart: UInt32
+        let pathLength: UInt32
+    }
+
+    /// All entries, in index order: strictly ascending by path bytes, then stage.
+    ///
+    /// One is made when it is asked for: an index that is looked at once need not be copied into a larger form.
+    public struct Entries: RandomAccessCollection, Sendable {
+        fileprivate let content: [UInt8]
+        fileprivate let places: [Place]
+
+        public var startIndex: Int { 0 }
+        public var endIndex: Int { places.count }
+
+        public subscript(position: Int) -> Entry {
+            let place = places[position]
+            return content.withUnsafeBytes { Entry(place, $0) }
+        }
+
+        /// Where the path of an entry lies in ``IndexFile/bytes``, without its NUL.
+        public func path(at position: Int) -> Range<Int> {
+            let place = places[position]
+            return Int(place.pathStart)..<(Int(place.pathStart) + Int(place.pathLength))
+        }
     }
 
     /// Holds all paths, each ended by a NUL.
-    public private(set) var bytes: [UInt8]
-    /// All entries, in index order: strictly ascending by path bytes, then stage.
-    public private(set) var entries: [Entry] = []
+    public let bytes: [UInt8]
+    /// All entries, in index order.
+    public let entries: Entries
+    /// Whether each entry is plain. See: ``Entry/isPlain``
+    public let isPlain: Bool
     /// The tree that the whole index makes, as the cache-tree has it; nil when that is missing or not valid.
-    public private(set) var rootTree: ObjectID?
+    public let rootTree: ObjectID?
     /// 2, 3 or 4.
-    public private(set) var version = 0
+    public let version: Int
     /// When the index was written: the seconds of its mtime.
     public let modifiedSeconds: Int32
+    /// The seconds of the latest mtime of an entry.
+    private let latestSeconds: UInt32
 
     /// Reads an index file.
     /// - Throws: ``GitError``; not found when there is none, and an error of the class `index` for one that is damaged or
@@ -80,12 +117,13 @@ public struct IndexFile: Sendable {
     /// - Parameter modifiedSeconds: the seconds of the file's mtime.
     /// - Throws: ``GitError``; see ``init(path:)``.
     public init(bytes content: [UInt8], modifiedSeconds: Int32) throws(GitError) {
-        self.modifiedSeconds = modifiedSeconds
-        bytes = []
-        var parser = Parser()
+        var parser = IndexParser()
         let isWhole = content.withUnsafeBytes { parser.parse($0) }
         guard isWhole else { throw Self.damaged(parser.problem) }
-        entries = parser.entries
+        self.modifiedSeconds = modifiedSeconds
+        entries = Entries(content: content, places: parser.places)
+        isPlain = parser.isPlain
+        latestSeconds = parser.latestSeconds
         rootTree = parser.rootTree
         version = parser.version
         // Version 4 keeps only the ends of paths.
@@ -108,6 +146,11 @@ public struct IndexFile: Sendable {
     /// than the index. Whole seconds, since some filesystems have no more. See: git `read-cache.c` (`is_racy_stat`)
     public func isRacy(_ entry: Entry) -> Bool {
         UInt32(bitPattern: entry.stat.mtimeSeconds) >= UInt32(bitPattern: modifiedSeconds)
+    }
+
+    /// Whether an entry is racy. See: ``isRacy(_:)``
+    public var hasRacyEntries: Bool {
+        !entries.isEmpty && latestSeconds >= UInt32(bitPattern: modifiedSeconds)
     }
 
     private static func damaged(_ message: String) -> GitError {
@@ -133,152 +176,4 @@ extension FileStat {
             && ctimeSeconds == now.ctimeSeconds && ctimeNanoseconds == now.ctimeNanoseconds
             && inode == now.inode && size == now.size && user == now.user && group == now.group
     }
-}
-
-/// Reads the parts of an index out of memory. No read goes past `end`, whatever the content says.
-private struct Parser {
-    var entries: [IndexFile.Entry] = []
-    var paths: [UInt8] = []
-    var rootTree: ObjectID?
-    var version = 0
-    var problem = "the index is damaged"
-
-    /// - Returns: false when the content is damaged or not understood; `problem` says how.
-    mutating func parse(_ content: UnsafeRawBufferPointer) -> Bool {
-        // `DIRC`, version, count, ..., SHA-1 of all that.
-        guard content.count >= 12 + 20, word(content, 0) == 0x4449_5243 else { return false }
-        let end = content.count - 20
-        version = Int(word(content, 4))
-        guard (2...4).contains(version) else {
-            problem = "index version \(version)"
-            return false
-        }
-        let count = Int(word(content, 8))
-        // A count that cannot be there would only reserve memory.
-        guard count <= end / 62 else { return false }
-        entries.reserveCapacity(count)
-        if version == 4 { paths.reserveCapacity(count * 64) }
-        var offset = 12
-        for _ in 0..<count {
-            guard let next = entry(content, at: offset, end: end) else { return false }
-            offset = next
-        }
-        return extensions(content, from: offset, end: end)
-    }
-
-    /// - Returns: where the next entry begins; nil when this one is damaged.
-    private mutating func entry(_ content: UnsafeRawBufferPointer, at offset: Int, end: Int) -> Int? {
-        var name = offset + 62
-        guard name < end else { return nil }
-        let flags = UInt16(content[offset + 60]) << 8 | UInt16(content[offset + 61])
-        var extended: UInt16 = 0
-        if flags & 0x4000 != 0 {
-            guard version >= 3, name + 2 < end else { return nil }
-            extended = UInt16(content[name]) << 8 | UInt16(content[name + 1])
-            // Only skip-worktree and intent-to-add are known. See: git `read-cache-ll.h` (CE_EXTENDED_FLAGS)
-            guard extended & ~0x6000 == 0 else { return nil }
-            name += 2
-        }
-        var kept = 0
-        if version == 4 {
-            guard let strip = varint(content, at: &name, end: end) else { return nil }
-            let previous = entries.last?.pathLength ?? 0
-            guard strip <= previous else { return nil }
-            kept = previous - strip
-        }
-        guard name < end, let nul = memchr(content.baseAddress! + name, 0, end - name) else { return nil }
-        let tail = UnsafeRawPointer(nul) - (content.baseAddress! + name)
-        let length = kept + tail
-        guard length > 0, Int(flags & 0xFFF) == min(length, 0xFFF) else { return nil }
-        var start = name
-        if version == 4 {
-            start = paths.count
-            if let last = entries.last {
-                for position in last.pathStart..<(last.pathStart + kept) { paths.append(paths[position]) }
-            }
-            paths.append(contentsOf: UnsafeRawBufferPointer(rebasing: content[name...(name + tail)]))
-        }
-        let base = content.baseAddress! + offset
-        let made = IndexFile.Entry(
-            pathStart: start, pathLength: length, mode: word(content, offset + 24),
-            id: ObjectID(bytes: base + 40), stat: FileStat(content, at: offset), flags: flags, extendedFlags: extended)
-        guard isAfterLast(made, content) else { return nil }
-        entries.append(made)
-        // 1 to 8 NULs, so that the next entry begins at a multiple of 8; version 4 has just one.
-        return version == 4 ? name + tail + 1 : offset + ((name + tail - offset + 8) & ~7)
-    }
-
-    /// Strictly ascending, as git insists too. See: git `read-cache.c` (`check_ce_order`)
-    private func isAfterLast(_ entry: IndexFile.Entry, _ content: UnsafeRawBufferPointer) -> Bool {
-        guard let last = entries.last else { return true }
-        func compare(_ base: UnsafeRawPointer) -> Bool {
-            let order = memcmp(
-                base + last.pathStart, base + entry.pathStart, min(last.pathLength, entry.pathLength))
-            if order != 0 { return order < 0 }
-            if last.pathLength != entry.pathLength { return last.pathLength < entry.pathLength }
-            return last.stage > 0 && last.stage < entry.stage
-        }
-        return version == 4 ? paths.withUnsafeBytes { compare($0.baseAddress!) } : compare(content.baseAddress!)
-    }
-
-    private mutating func extensions(_ content: UnsafeRawBufferPointer, from start: Int, end: Int) -> Bool {
-        var offset = start
-        while offset < end {
-            guard end - offset >= 8 else { return false }
-            let signature = word(content, offset)
-            let size = Int(word(content, offset + 4))
-            guard size <= end - offset - 8 else { return false }
-            // An upper-case first letter marks what a reader may skip.
-            guard (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(content[offset]) else {
-                problem = "index extension \(String(decoding: content[offset..<(offset + 4)], as: UTF8.self))"
-                return false
-            }
-            if signature == 0x5452_4545 {  // TREE
-                rootTree = root(UnsafeRawBufferPointer(rebasing: content[(offset + 8)..<(offset + 8 + size)]))
-            }
-            offset += 8 + size
-        }
-        return offset == end
-    }
-
-    /// The first record of a cache-tree: `NUL <entries> SP <subtrees> LF <id>`; no id and -1 entries when it is not valid.
-    private func root(_ tree: UnsafeRawBufferPointer) -> ObjectID? {
-        let lineEnd = tree.prefix(32).firstIndex(of: UInt8(ascii: "\n"))
-        guard tree.first == 0, let lineEnd, tree.count >= lineEnd + 21 else { return nil }
-        let numbers = String(decoding: tree[1..<lineEnd], as: UTF8.self).split(separator: " ")
-        // A valid one covers every entry.
-        guard numbers.count == 2, Int(numbers[0]) == entries.count else { return nil }
-        return ObjectID(bytes: tree.baseAddress! + lineEnd + 1)
-    }
-
-    /// See: git `varint.c` (`decode_varint`)
-    private func varint(_ content: UnsafeRawBufferPointer, at offset: inout Int, end: Int) -> Int? {
-        var value = 0
-        var isFirst = true
-        while offset < end, value < 1 << 40 {
-            let byte = content[offset]
-            offset += 1
-            value = (isFirst ? 0 : (value + 1) << 7) + Int(byte & 127)
-            if byte & 128 == 0 { return value }
-            isFirst = false
-        }
-        return nil
-    }
-}
-
-extension FileStat {
-    /// The first fields of an entry: ctime, mtime, device, inode, (mode), user, group, size.
-    fileprivate init(_ content: UnsafeRawBufferPointer, at offset: Int) {
-        self.init(
-            ctime: (Int(word(content, offset)), Int(word(content, offset + 4))),
-            mtime: (Int(word(content, offset + 8)), Int(word(content, offset + 12))),
-            device: UInt64(word(content, offset + 16)), inode: UInt64(word(content, offset + 20)),
-            user: word(content, offset + 28), group: word(content, offset + 32), size: Int64(word(content, offset + 36))
-        )
-    }
-}
-
-/// Four bytes, most significant first. The caller has checked that they are there.
-private func word(_ content: UnsafeRawBufferPointer, _ offset: Int) -> UInt32 {
-    UInt32(bigEndian: content.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
 }

@@ -89,13 +89,13 @@ import Testing
         let repository = try await scratch.repository("repo", [TestFile("f")])
         try await sh("touch -d 2001-01-01T00:00:00 f; git update-index --refresh", in: repository.path)
         let index = try IndexFile(path: "\(repository.path)/.git/index")
-        #expect(!index.isRacy(index.entries[0]))
+        #expect(!index.isRacy(index.entries[0]) && !index.hasRacyEntries)
         let content = Array(try Data(contentsOf: URL(fileURLWithPath: "\(repository.path)/.git/index")))
         var value = stat()
         #expect(lstat("\(repository.path)/f", &value) == 0)
         let seconds = Int32(value.st_mtim.tv_sec)
         let old = try IndexFile(bytes: content, modifiedSeconds: seconds)
-        #expect(old.isRacy(old.entries[0]))
+        #expect(old.isRacy(old.entries[0]) && old.hasRacyEntries)
         #expect(!(try IndexFile(bytes: content, modifiedSeconds: seconds + 1)).isRacy(old.entries[0]))
     }
 
@@ -140,6 +140,7 @@ private func exercise(_ content: [UInt8], limit: Int) {
         #expect(!path.isEmpty && !path.contains(0) && index.bytes[path.endIndex] == 0)
         #expect(!path.lexicographicallyPrecedes(previous))
         index.withPath(entry) { _ = $0.first }
+        _ = (index.isRacy(entry), entry.isPlain)
         previous = path
     }
 }
@@ -160,6 +161,8 @@ private func expectSameEntries(in directory: String) async throws {
         let isHidden = entry.isAssumedValid || entry.skipsWorktree
         #expect(entry.isPlain == !(isHidden || entry.isIntentToAdd || entry.isSubmodule || entry.stage > 0))
     }
+    #expect(index.isPlain == index.entries.allSatisfy(\.isPlain))
+    #expect(index.hasRacyEntries == index.entries.contains(where: index.isRacy))
     #expect(try await bytes("git ls-files --stage -z", in: directory) == stages)
     #expect(try await bytes("git ls-files -v -z", in: directory) == tags)
 

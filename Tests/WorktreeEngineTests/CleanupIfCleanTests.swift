@@ -15,6 +15,11 @@ import Testing
         #expect(report.deletedBranch == run.workdir.branch && report.discarded.isEmpty && report.trashPending)
         #expect(await run.engine.finishTrash() == 0)
         #expect(!FileManager.default.fileExists(atPath: run.path))
+        // The admin entry too, which goes with the workdir.
+        let leftovers = ["\(report.run.commonDir)/wtengine", "\(report.run.root)/.wtengine/trash"]
+        for place in leftovers {
+            #expect((try? FileManager.default.contentsOfDirectory(atPath: place))?.isEmpty != false, "\(place)")
+        }
         #expect(try await run.repository.branches() == ["main"])
         #expect(try await run.repository.worktreeCount() == 1)
         try await git("fsck", "--strict", "--no-dangling", in: run.repository.path)

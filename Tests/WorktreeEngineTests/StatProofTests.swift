@@ -95,6 +95,24 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         #expect(IndexLayout(try IndexFile(path: file)) == nil)
     }
 
+    /// What a plan has read beside its look at the processes may be old by the time that it is used.
+    @Test func `an index that was replaced since it was read is read again`() async throws {
+        let run = try await RunFixture()
+        let gitDir = try await run.sh("git rev-parse --absolute-git-dir").trimmingCharacters(in: .newlines)
+        let tracked = try #require(TrackedFiles(gitDir: gitDir, isForeign: false))
+        let place = WorkingPlace(
+            gitDir: gitDir, commonDir: "\(run.repository.path)/.git", workdir: run.path, tracked: tracked)
+        #expect(tracked.isCurrent(gitDir))
+        #expect(try WorkingState.native(place, nil)?.extras?.isEmpty == true)
+        // The file stays as the old index says.
+        try await run.sh("git rm -q --cached README.md")
+        #expect(!tracked.isCurrent(gitDir))
+        let state = try #require(try WorkingState.native(place, nil))
+        #expect(state.extras == nil && state.status.contains { $0.isStaged })
+        try await run.sh("rm \(gitDir)/index")
+        #expect(!tracked.isCurrent(gitDir))
+    }
+
     @Test func `a directory of many files and a deep one are walked`() async throws {
         let scratch = try Scratch()
         let files = (0..<300).map { TestFile("wide/\($0 % 7 == 0 ? "a-" : "a/")\($0)") }

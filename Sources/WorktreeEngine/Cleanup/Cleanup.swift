@@ -40,9 +40,11 @@ extension Engine {
     public func cleanup(ifClean key: RunKey) async throws(EngineError) -> CleanupReport {
         try await measured(key) { run in
             let workdir = try await self.presentWorkdir(of: run)
+            async let tracked = self.trackedFiles(of: run, workdir: workdir)
             try await self.checkMayRemove(run, processes: self.look(into: workdir, of: run))
             let intent = self.intent(token: nil, discard: false, run)
-            let (removed, deletedBranch) = try await self.remove(self.record(intent, of: run, "if it is clean"))
+            let (removed, deletedBranch) = try await self.remove(
+                self.record(intent, of: run, "if it is clean"), await tracked)
             return CleanupReport(
                 run: removed, deletedBranch: deletedBranch, discarded: [], trashPending: workdir != nil)
         }
@@ -105,9 +107,10 @@ extension Engine {
     }
 
     /// Carries out a recorded removal from wherever it stands; recovery comes here as well. May be repeated.
+    /// - Parameter tracked: what the index says, when that has been read already.
     /// - Returns: the run in state `removed`, and the branch that went with it.
     /// - Throws: ``EngineError``; the run is back in its former state then, or quarantined.
-    func remove(_ run: Run) async throws -> (run: Run, deletedBranch: String?) {
+    func remove(_ run: Run, _ tracked: TrackedFiles? = nil) async throws -> (run: Run, deletedBranch: String?) {
         guard var intent = run.removal, let previous = RunState(rawValue: intent.previousState) else {
             throw EngineError(.state, .needsHuman, "run \(run.key) has no recorded removal.")
         }
@@ -117,7 +120,7 @@ extension Engine {
             // One that was moved back after it was checked may have been worked in since.
             if !intent.isChecked || found == .home {
                 let (checked, detail) = try await recheck(
-                    run, intent, workdir: found == .nowhere ? nil : root.trashPath(run))
+                    run, intent, tracked, workdir: found == .nowhere ? nil : root.trashPath(run))
                 try await registry.transition(
                     run.key, from: [.cleaning], to: .cleaning, action: .cleanupChecked, detail: detail
                 ) { $0.removal = checked }
@@ -141,9 +144,9 @@ extension Engine {
     /// was none, whether anything would be lost, and what is to happen to the branch.
     /// - Returns: the intent, as it is to be carried out, and words for the audit log.
     private func recheck(
-        _ run: Run, _ intent: RemovalIntent, workdir: String?
+        _ run: Run, _ intent: RemovalIntent, _ tracked: TrackedFiles?, workdir: String?
     ) async throws -> (RemovalIntent, detail: String) {
-        let plan = try await plan(run, workdir: workdir, isBound: intent.token != nil)
+        let plan = try await plan(run, workdir: workdir, isBound: intent.token != nil, tracked: tracked)
         if let process = plan.processes.first {
             throw EngineError.inUse(run, process, more: plan.processes.count - 1)
         }
@@ -173,7 +176,10 @@ extension Engine {
                 let repository = actor(for: run.commonDir)
                 if FileManager.default.fileExists(atPath: run.commonDir) {
                     try await repository.unregister(run)
-                    try await blocking { try repository.discardPrivate(run) }
+                    try await blocking {
+                        try repository.trashPrivate(run, root: root)
+                        try repository.discardPrivate(run)
+                    }
                     if let branch = run.branch, let tip = intent.deleteBranchAt {
                         let mayLose = intent.discard && configuration.deletesUnmergedBranches
                         let isGone = try await deleteBranch(branch, at: tip, of: run, onlyIfReached: !mayLose)

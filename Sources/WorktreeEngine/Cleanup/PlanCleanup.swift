@@ -18,8 +18,12 @@ extension Engine {
     }
 
     /// The plan for a workdir that stands at `workdir`: its path, or its place in the trash; nil when it is gone.
-    /// - Parameter isBound: whether the token is to be bound to the content of the work at risk, all of which is read.
-    func plan(_ run: Run, workdir: String?, isBound: Bool = true) async throws -> CleanupPlan {
+    /// - Parameters:
+    ///   - isBound: whether the token is to be bound to the content of the work at risk, all of which is read.
+    ///   - tracked: what the index says, when that has been read already.
+    func plan(
+        _ run: Run, workdir: String?, isBound: Bool = true, tracked: TrackedFiles? = nil
+    ) async throws -> CleanupPlan {
         var lines = ["run \(run.key)", "path \(run.path)", "workdir \(workdir == nil ? "missing" : "present")"]
         var risks: [Risk] = []
         var ignored: [[UInt8]] = []
@@ -29,11 +33,13 @@ extension Engine {
         // Before the files, so that nobody writes unseen what has been compared already: in the trash, where a removal
         // comes here again, nobody gets in by the old path, so whoever can still write is inside by now. And before
         // anything is open there that is our own.
+        async let reading = tracked == nil ? trackedFiles(of: run, workdir: workdir) : tracked
         let processes = try await look(into: workdir, of: run)
         let isOrphan = self.isOrphan(run)
         if let gitDir, let commonDir, !isOrphan, workdir != nil || AdminEntry.entryMismatch(run) == nil {
             let place = WorkingPlace(
-                gitDir: gitDir, commonDir: commonDir, workdir: workdir, isForeign: run.materializer == .clone)
+                gitDir: gitDir, commonDir: commonDir, workdir: workdir, isForeign: run.materializer == .clone,
+                tracked: await reading)
             do {
                 let state = try await workingState(place)
                 lines.append("head \(state.headBranch ?? "detached") \(state.headCommit ?? "unborn")")
@@ -82,6 +88,13 @@ extension Engine {
             ignored: ignored.map { String(decoding: $0, as: UTF8.self) }, processes: processes,
             branchToDelete: branch.delete ? run.branch : nil,
             isMissing: workdir == nil, branchTip: branch.tip)
+    }
+
+    /// What the index of a run says; nil when there is nothing to compare, or only the full inspection can decide.
+    func trackedFiles(of run: Run, workdir: String?) async -> TrackedFiles? {
+        guard workdir != nil, run.materializer != .clone else { return nil }
+        // An error is not possible.
+        return try? await blocking { TrackedFiles(gitDir: AdminEntry.path(run), isForeign: false) }
     }
 
     // MARK: What would be lost

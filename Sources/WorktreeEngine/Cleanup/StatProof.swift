@@ -9,8 +9,8 @@ import Synchronization
 /// A directory that is as it was when the workdir was filled holds what it held then, and is not listed.
 ///
 /// Where it holds, every tracked file is there and is what the index says, by the same trust in stat data as git's own,
-/// and everything else in these directories is known. Whatever it cannot decide (a racy or hidden entry, a conflict, a
-/// submodule, a directory that cannot be opened) makes it fail, and the full inspection decides.
+/// and everything else in these directories is known. Whatever it cannot decide (a repository inside, a directory that
+/// cannot be opened) makes it fail, as what ``TrackedFiles`` leaves out does, and the full inspection decides.
 struct StatProof: Sendable {
     /// Something beside the tracked files: the directory itself, not what is in it.
     struct Extra: Sendable {
@@ -35,21 +35,16 @@ struct StatProof: Sendable {
 
     /// - Parameters:
     ///   - workdir: where the files are.
-    ///   - index: their index.
-    ///   - times: what was noted of the directories.
-    static func examine(_ workdir: String, _ index: IndexFile, _ times: DirectoryTimes) throws -> Verdict {
-        guard index.entries.allSatisfy(\.isPlain) else {
-            return .fails("entries of a merge, hidden, or of a submodule")
-        }
-        guard !index.entries.contains(where: index.isRacy) else { return .fails("racy entries") }
+    ///   - tracked: what they should be.
+    static func examine(_ workdir: String, _ tracked: TrackedFiles) throws -> Verdict {
         let top = try Directory(workdir)
         // Open to the end of the walk.
         defer { _ = top.descriptor }
         var value = stat()
         try system("fstat", workdir) { fstat(top.descriptor, &value) }
-        guard let layout = IndexLayout(index) else { return .fails("a path that git would not check out") }
         return StatProof(
-            index: index, layout: layout, times: times, top: top.descriptor, device: value.st_dev
+            index: tracked.index, layout: tracked.layout, times: tracked.times, top: top.descriptor,
+            device: value.st_dev
         ).walk()
     }
 
@@ -66,8 +61,9 @@ struct StatProof: Sendable {
             while worker.failure == nil {
                 let start = next.add(Self.piece, ordering: .relaxed).oldValue
                 if start >= layout.folders.count { break }
-                for folder in layout.folders[start..<min(start + Self.piece, layout.folders.count)]
-                where worker.failure == nil { worker.examine(folder) }
+                for folder in start..<min(start + Self.piece, layout.folders.count) where worker.failure == nil {
+                    worker.examine(folder)
+                }
             }
             // The others have nothing to add to a failure.
             if worker.failure != nil { next.store(layout.folders.count, ordering: .relaxed) }
@@ -87,16 +83,19 @@ struct StatProof: Sendable {
         var extras: [Extra] = []
         var failure: String?
         private var parents = Parents()
+        private var lastNote = 0
         private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 8)
 
         init(_ proof: StatProof) { self.proof = proof }
 
         deinit { buffer.deallocate() }
 
-        mutating func examine(_ folder: IndexLayout.Folder) {
-            withUnsafeTemporaryAllocation(byteCount: folder.path.count + 1, alignment: 1) { path in
-                path.copyBytes(from: proof.index.bytes[folder.path])
-                path[folder.path.count] = 0
+        /// - Parameter folder: its position in the layout.
+        mutating func examine(_ folder: Int) {
+            let range = proof.layout.folders[folder].path
+            withUnsafeTemporaryAllocation(byteCount: range.count + 1, alignment: 1) { path in
+                proof.index.bytes.withUnsafeBytes { path.copyMemory(from: .init(rebasing: $0[range])) }
+                path[range.count] = 0
                 let path = path.baseAddress!.assumingMemoryBound(to: CChar.self)
                 if !compare(path, folder) { list(path, folder) }
             }
@@ -105,25 +104,27 @@ struct StatProof: Sendable {
         /// Compares the files of a directory that holds as many names as when it was filled, which are as many as the index
         /// has for it: when those are there, there is nothing else. Its directories are looked at in their turn.
         /// - Returns: false when the directory has to be listed.
-        private mutating func compare(_ path: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) -> Bool {
+        private mutating func compare(_ path: UnsafePointer<CChar>, _ number: Int) -> Bool {
+            let folder = proof.layout.folders[number]
             if proof.times.isEmpty || folder.path.isEmpty { return false }
             var value = stat()
-            let (parent, start) = parents.last(above: folder, proof)
+            let (parent, start) = parents.last(above: number, proof)
             let isOpened = folder.isWorthOpening
             let directory =
                 isOpened
                 ? linux_openat(parent, path + start, O_PATH_FLAG | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : parent
             guard directory >= 0 else { return false }
-            if isOpened { parents.push(folder, directory) }
+            if isOpened { parents.push(number, folder.prefix, directory) }
             let result =
                 isOpened
                 ? fstat(directory, &value) : fstatat(directory, path + start, &value, AT_SYMLINK_NOFOLLOW)
             guard result == 0, value.st_mode & S_IFMT == S_IFDIR, value.st_dev == proof.device,
-                proof.times.count(value) == folder.count
+                proof.times.count(value, near: &lastNote) == folder.count
             else { return false }
             let prefix = isOpened ? folder.prefix : start
             proof.index.bytes.withUnsafeBytes { bytes in
-                proof.layout.forEachFile(in: folder, of: proof.index) { entry in
+                proof.layout.forEachFile(in: number) { position in
+                    let entry = proof.index.entries[position]
                     let name = (bytes.baseAddress! + entry.pathStart + prefix).assumingMemoryBound(to: CChar.self)
                     if fstatat(directory, name, &value, AT_SYMLINK_NOFOLLOW) == 0, Self.isSame(value, entry) {
                         return true
@@ -137,33 +138,32 @@ struct StatProof: Sendable {
 
         /// Directories that are open, each above the next.
         private struct Parents: ~Copyable {
-            private var open: [(folder: IndexLayout.Folder, descriptor: CInt)] = []
+            private var open: [(folder: Int, prefix: Int, descriptor: CInt)] = []
             private static let most = 32
 
             deinit { for parent in open { close(parent.descriptor) } }
 
             /// Closes those that do not hold a folder.
             /// - Returns: the nearest that does, or the top, and where the path below it begins.
-            mutating func last(above folder: IndexLayout.Folder, _ proof: StatProof) -> (descriptor: CInt, start: Int) {
+            mutating func last(above folder: Int, _ proof: StatProof) -> (descriptor: CInt, start: Int) {
                 while let last = open.last {
-                    if proof.layout.holds(last.folder, folder, of: proof.index) {
-                        return (last.descriptor, last.folder.prefix)
-                    }
+                    if proof.layout.holds(last.folder, folder) { return (last.descriptor, last.prefix) }
                     close(last.descriptor)
                     open.removeLast()
                 }
                 return (proof.top, 0)
             }
 
-            mutating func push(_ folder: IndexLayout.Folder, _ descriptor: CInt) {
+            mutating func push(_ folder: Int, _ prefix: Int, _ descriptor: CInt) {
                 // Of a tree that deep the uppermost are not needed.
                 if open.count == Self.most { close(open.removeFirst().descriptor) }
-                open.append((folder, descriptor))
+                open.append((folder, prefix, descriptor))
             }
         }
 
-        private mutating func list(_ name: UnsafePointer<CChar>, _ folder: IndexLayout.Folder) {
-            let path = Array(proof.index.bytes[folder.path])
+        private mutating func list(_ name: UnsafePointer<CChar>, _ folder: Int) {
+            let path = Array(proof.index.bytes[proof.layout.folders[folder].path])
+            let expected = proof.layout.folders[folder].fileCount
             let directory = Self.open(name, below: proof.top)
             guard directory >= 0 else {
                 failure = "\(String(decoding: path, as: UTF8.self)): \(String(cString: strerror(errno)))"
@@ -177,8 +177,8 @@ struct StatProof: Sendable {
                 if size <= 0 || failure != nil { break }
                 found += take(size, directory, folder, path)
             }
-            if failure == nil, found != folder.files.count {
-                failure = "\(folder.files.count - found) file(s) missing in \(String(decoding: path, as: UTF8.self))"
+            if failure == nil, found != expected {
+                failure = "\(expected - found) file(s) missing in \(String(decoding: path, as: UTF8.self))"
             }
         }
 
@@ -197,7 +197,7 @@ struct StatProof: Sendable {
         /// Looks at records of a directory: `ino` 8 bytes, `off` 8, `reclen` 2, `type` 1, name. See: man 2 getdents64
         /// - Returns: how many tracked files were among them.
         private mutating func take(
-            _ size: Int, _ directory: CInt, _ folder: IndexLayout.Folder, _ path: [UInt8]
+            _ size: Int, _ directory: CInt, _ folder: Int, _ path: [UInt8]
         ) -> Int {
             var found = 0
             var offset = 0
@@ -221,7 +221,8 @@ struct StatProof: Sendable {
                 }
                 if type == UInt8(DT_DIR) {
                     if proof.layout.hasFolder(name, in: folder, of: proof.index) { continue }
-                } else if let entry = proof.layout.file(name, in: folder, of: proof.index) {
+                } else if let position = proof.layout.file(name, in: folder, of: proof.index) {
+                    let entry = proof.index.entries[position]
                     guard isKnown || fstatat(directory, text, &value, AT_SYMLINK_NOFOLLOW) == 0,
                         Self.isSame(value, entry)
                     else {

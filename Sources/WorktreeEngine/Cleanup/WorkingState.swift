@@ -35,6 +35,8 @@ struct WorkingPlace: Sendable {
     let workdir: String?
     /// Whether an agent may have made the git directory, and with it the configuration.
     var isForeign = false
+    /// What its index says, when that has been read already; not to be used if it has changed since.
+    var tracked: TrackedFiles?
 }
 
 extension WorkingState {
@@ -123,11 +125,12 @@ extension WorkingState {
     private static func proveClean(
         _ place: WorkingPlace, _ workdir: String, _ tree: ObjectID
     ) throws -> [StatProof.Extra]? {
-        // An index that is missing or of another form is for libgit2 or git to judge.
-        // What an agent's own git directory says of times was not written here.
-        let times = place.isForeign ? DirectoryTimes([]) : DirectoryTimes(in: place.gitDir)
-        guard let index = try? IndexFile(path: "\(place.gitDir)/index"), index.rootTree == tree,
-            case .holds(let extras) = try StatProof.examine(workdir, index, times)
+        var tracked = place.tracked
+        if tracked?.isCurrent(place.gitDir) != true {
+            tracked = TrackedFiles(gitDir: place.gitDir, isForeign: place.isForeign)
+        }
+        guard let tracked, tracked.index.rootTree == tree,
+            case .holds(let extras) = try StatProof.examine(workdir, tracked)
         else { return nil }
         return extras
     }

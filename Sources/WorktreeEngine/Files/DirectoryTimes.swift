@@ -67,20 +67,27 @@ struct DirectoryTimes: Sendable {
     var bytes: [UInt8] { Self.header(ProcessTable.bootID) + notes.withUnsafeBytes { Array($0) } }
 
     /// How many names a directory holds, of which this is known by `lstat`; nil when it has changed or is not noted.
-    func count(_ value: stat) -> Int? {
+    /// - Parameter last: 0; then where the last note was found, since directories are mostly asked for in the order in
+    ///   which they were made.
+    func count(_ value: stat, near last: inout Int) -> Int? {
+        let inode = UInt64(value.st_ino)
+        if last + 1 < notes.count, notes[last + 1].inode == inode { last += 1 } else { last = position(of: inode) }
+        guard last < notes.count, notes[last].inode == inode else { return nil }
+        let note = notes[last]
+        let isSame =
+            note.seconds == Int64(value.st_ctim.tv_sec) && Int64(note.nanoseconds) == Int64(value.st_ctim.tv_nsec)
+            && note.size == Int64(value.st_size)
+        return isSame ? Int(note.count) : nil
+    }
+
+    /// The first note of this inode number or a greater one.
+    private func position(of inode: UInt64) -> Int {
         var (low, high) = (0, notes.count)
         while low < high {
             let middle = (low + high) / 2
-            let note = notes[middle]
-            if note.inode == UInt64(value.st_ino) {
-                let isSame =
-                    note.seconds == Int64(value.st_ctim.tv_sec)
-                    && Int64(note.nanoseconds) == Int64(value.st_ctim.tv_nsec) && note.size == Int64(value.st_size)
-                return isSame ? Int(note.count) : nil
-            }
-            if note.inode < UInt64(value.st_ino) { low = middle + 1 } else { high = middle }
+            if notes[middle].inode < inode { low = middle + 1 } else { high = middle }
         }
-        return nil
+        return low
     }
 
     /// Says of which directories something may be noted; made when all of them are complete.

@@ -122,6 +122,16 @@ actor RepositoryActor {
         try worktrees.rename(run.adminID, to: own, as: AdminEntry.trashName(run))
     }
 
+    /// Puts what ``unregister(_:)`` left aside into the workdir in the trash, to be unlinked with it: an index is as large as
+    /// many files. Where that cannot be, since it is gone or on another filesystem, nothing happens.
+    nonisolated func trashPrivate(_ run: Run, root: Root) throws {
+        let trash = try root.openPrivate("trash")
+        guard let own = try? Directory(commonDir).open(AdminEntry.privateName),
+            let workdir = try? trash.open(run.adminID)
+        else { return }
+        try? own.rename(AdminEntry.trashName(run), to: workdir, as: AdminEntry.trashName(run))
+    }
+
     /// Deletes what ``unregister(_:)`` or a creation left aside. Not under the lock: nobody else uses these names.
     nonisolated func discardPrivate(_ run: Run) throws {
         guard let own = try? Directory(commonDir).open(AdminEntry.privateName) else { return }
