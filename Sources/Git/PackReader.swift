@@ -1,6 +1,12 @@
 import CLibDeflate
 import Glibc
 
+/// Where an object begins in one of a reader's packs.
+public struct PackPlace: Sendable {
+    let pack: Int
+    let offset: Int
+}
+
 /// Reads objects out of packs; owned by one thread.
 ///
 /// libgit2's object database costs a multiple of inflating for small blobs: a lock, a cache and several allocations an
@@ -46,9 +52,23 @@ struct PackReader: ~Copyable {
 
     deinit { libdeflate_free_decompressor(inflater) }
 
+    /// Where an object is; nil when it is not in the packs.
+    func place(of id: ObjectID) -> PackPlace? {
+        for step in packs.indices {
+            let number = (lastPack + step) % packs.count
+            if let offset = bytes[number].offset(of: id) { return PackPlace(pack: number, offset: offset) }
+        }
+        return nil
+    }
+
     /// The type and the bytes of an object, valid until the next call; nil when it is not in the packs, or cannot be
     /// read from them.
-    mutating func read(_ id: ObjectID) -> (kind: Kind, bytes: UnsafeRawBufferPointer)? {
+    /// - Parameter place: where ``place(of:)`` has found it, or nil.
+    mutating func read(_ id: ObjectID, at place: PackPlace? = nil) -> (kind: Kind, bytes: UnsafeRawBufferPointer)? {
+        if let place, let object = read(place.pack, at: place.offset) {
+            lastPack = place.pack
+            return object
+        }
         for step in packs.indices {
             let number = (lastPack + step) % packs.count
             // An object may be in several packs, and one of them damaged.

@@ -186,9 +186,11 @@ struct Checkout {
                     let number = next.add(1, ordering: .relaxed).oldValue
                     if number >= pieces.count || results.withLock({ $0.error != nil }) { break }
                     let piece = files[pieces[number]]
+                    let places = writer.places(of: piece)
                     for (offset, index) in piece.enumerated() {
                         while made.load(ordering: .acquiring) <= flat.entries[index].directory { usleep(20) }
-                        try writer.write(index) { found[$0 * Self.largestPiece + offset] = $1 }
+                        let place = places.isEmpty ? nil : places[offset]
+                        try writer.write(index, at: place) { found[$0 * Self.largestPiece + offset] = $1 }
                     }
                     results.withLock { results in
                         for destination in job.tops.indices {

@@ -51,18 +51,24 @@ struct TreeWriter: ~Copyable {
         return repository
     }
 
+    /// Where the packs have the contents of some entries; empty when nothing is read.
+    func places(of indices: ArraySlice<Int>) -> [PackPlace?] {
+        memory == nil ? indices.map { reader.place(of: flat.entries[$0].id) } : []
+    }
+
     /// Writes one file or symbolic link.
     /// - Parameters:
     ///   - index: of its entry in the tree.
+    ///   - place: where its contents are, if that is known.
     ///   - done: is given the destination's number and what `lstat` says there.
-    mutating func write(_ index: Int, _ done: (Int, FileStat) -> Void) throws {
+    mutating func write(_ index: Int, at place: PackPlace? = nil, _ done: (Int, FileStat) -> Void) throws {
         let entry = flat.entries[index]
         if entry.isSubmodule { return }
         try enter(entry.directory)
         if let memory { return try spread(entry, memory[index], done) }
         var attempt = 1
         while true {
-            do { return try copy(index, done) } catch let error as GitError {
+            do { return try copy(index, place, done) } catch let error as GitError {
                 // A `git gc` beside us removes packs that a handle has not opened yet; a new handle sees the new.
                 if attempt == 3 {
                     let commonDir = job.checkout.commonDir
@@ -78,7 +84,7 @@ struct TreeWriter: ~Copyable {
         }
     }
 
-    private mutating func copy(_ index: Int, _ done: (Int, FileStat) -> Void) throws {
+    private mutating func copy(_ index: Int, _ place: PackPlace?, _ done: (Int, FileStat) -> Void) throws {
         let entry = flat.entries[index]
         // Copies, since the reader is being changed meanwhile.
         let (flat, directories, mtime, recording) = (flat, directories.numbers, job.checkout.mtime, recording)
@@ -91,7 +97,7 @@ struct TreeWriter: ~Copyable {
         if repository != nil, job.checkout.conversion.mayConvert(entry, in: flat) {
             try repository!.withFilteredBlob(entry.id, path: flat.cPath(entry)) { try spread($0) }
         } else {
-            try reader.withBlob(entry.id) { try spread($0) }
+            try reader.withBlob(entry.id, at: place) { try spread($0) }
         }
     }
 
