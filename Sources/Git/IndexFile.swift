@@ -56,9 +56,12 @@ public struct IndexFile: Sendable {
         fileprivate let content: [UInt8]
         fileprivate let places: [Place]
 
+        /// 0.
         public var startIndex: Int { 0 }
+        /// How many there are.
         public var endIndex: Int { places.count }
 
+        /// Reads an entry out of the content of the file.
         public subscript(position: Int) -> Entry {
             let place = places[position]
             return content.withUnsafeBytes { Entry(place, $0) }

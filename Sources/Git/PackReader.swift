@@ -40,7 +40,7 @@ struct PackReader: ~Copyable {
     /// git writes chains of at most 4095. See: git `builtin/pack-objects.c` (`--depth`)
     private static let longestChain = 4096
     /// How much of the packs is read before their pages are given back.
-    private static let windowSize = 8 << 20
+    private static let windowSize = 4 << 20
 
     /// nil without memory.
     init?(_ set: PackSet) {
