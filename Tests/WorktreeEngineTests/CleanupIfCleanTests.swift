@@ -29,6 +29,32 @@ import Testing
             ])
     }
 
+    /// The admin entry goes into the trash with the workdir where it can; these are the other ways.
+    @Test(arguments: ["another filesystem", "a directory of its name", "a read-only workdir", "no workdir"])
+    func `the admin entry leaves nothing behind`(_ obstacle: String) async throws {
+        let scratch = try Scratch()
+        let other = try obstacle == "another filesystem" ? Scratch(below: "/dev/shm") : scratch
+        let repository = try await scratch.repository()
+        let engine = try await other.engine()
+        let workdir = try await engine.spawn(request(repository.path))
+        let run = try await engine.run(workdir.run)
+        let name = AdminEntry.trashName(run)
+        switch obstacle {
+        case "a directory of its name":
+            try await sh("echo '\(name)' >> $(git rev-parse --git-path info/exclude); mkdir \(name)", in: workdir.path)
+            try await sh("echo x > \(name)/index", in: workdir.path)
+        case "a read-only workdir": try await sh("chmod 500 .", in: workdir.path)
+        case "no workdir": try await sh("rm -r '\(workdir.path)'", in: scratch.path)
+        default: break
+        }
+        #expect(try await engine.cleanup(ifClean: workdir.run).run.state == .removed)
+        #expect(await engine.finishTrash() == 0)
+        for place in ["\(run.commonDir)/wtengine", "\(run.root)/.wtengine/trash"] {
+            #expect((try? FileManager.default.contentsOfDirectory(atPath: place))?.isEmpty != false, "\(place)")
+        }
+        #expect(try await repository.worktreeCount() == 1)
+    }
+
     @Test(
         arguments: [
             ("an edit", "echo more >> README.md", Risk.Kind.modified),

@@ -49,7 +49,7 @@ import Testing
             let parents = ["x", "x/a", "x/a/b"]
             let call = calls.add(1, ordering: .relaxed).oldValue
             guard parents.indices.contains(call - 1) else { return }
-            FileManager.default.createFile(atPath: "\(scratch.path)/in/\(parents[call - 1])/late", contents: nil)
+            _ = FileManager.default.createFile(atPath: "\(scratch.path)/in/\(parents[call - 1])/late", contents: nil)
         }
         #expect(calls.load(ordering: .relaxed) > 4)
         #expect(try FileManager.default.contentsOfDirectory(atPath: "\(scratch.path)/in").isEmpty)
@@ -115,6 +115,24 @@ import Testing
         #expect(canary.isUntouched)
     }
 
+    /// A subvolume that holds another is not removed at once, and no directory is moved out of it.
+    @Test(.enabled(if: FilesystemImage.Kind.btrfs.isPossible, "needs root and mkfs.btrfs"))
+    func `the deletion of a subvolume with another inside goes on where one was killed`() async throws {
+        let image = try await FilesystemImage(.btrfs)
+        let deep = (1...9).map { "\($0)" }.joined(separator: "/")
+        try await shell(
+            """
+            btrfs -q subvolume create tree
+            mkdir -p tree/\(deep)/more/and/more tree/1/2/3/4/5/6/7/8/tree.1/x
+            for place in tree tree/\(deep)/more tree/1/2/3/4/5/6/7/8/tree.1; do echo x > $place/file; done
+            btrfs -q subvolume create tree/1/inner
+            echo x > tree/1/inner/file
+            mkdir -p beside tree.d
+            """, in: image.path)
+        try TreeDeletion.delete("tree", in: try Directory(image.path))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: image.path).sorted() == ["beside", "tree.d"])
+    }
+
     @Test func `a mount that appears in the trash stops the deletion there`() async throws {
         let run = try await RunFixture()
         let canary = try await Canary(run.scratch)
@@ -122,11 +140,14 @@ import Testing
         let place = "\(root)/.wtengine/trash/left/mnt"
         do {
             try await shell(
-                "mkdir -p \(place); echo x > \(place)/../file; mount --bind canary \(place)", in: run.scratch.path)
+                "mkdir -p \(place); echo x > \(place)/../file; chmod 500 canary; mount --bind canary \(place)",
+                in: run.scratch.path)
         } catch { return }
         defer { umount2(place, Int32(MNT_DETACH)) }
         let report = try await run.engine.sweep()
         #expect(report.trashLeft.count == 1)
+        var value = stat()
+        #expect(stat(canary.path, &value) == 0 && value.st_mode & 0o777 == 0o500)
         #expect(canary.isUntouched)
         try await shell("umount \(place) || umount \(root)/.wtengine/trash/*", in: run.scratch.path)
         #expect(try await run.engine.sweep().trashLeft.isEmpty)
