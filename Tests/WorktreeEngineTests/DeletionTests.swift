@@ -115,6 +115,21 @@ import Testing
         #expect(canary.isUntouched)
     }
 
+    @Test func `the mode of what is mounted in the trash stays as it is`() async throws {
+        let scratch = try Scratch()
+        do {
+            try await shell(
+                "mkdir -p canary trash/left/mnt; chmod 500 canary; mount --bind canary trash/left/mnt", in: scratch.path
+            )
+        } catch { return }  // not permitted here
+        defer { umount2("\(scratch.path)/trash/left/mnt", Int32(MNT_DETACH)) }
+        #expect(throws: SystemError.self) {
+            try TreeDeletion.delete("left", in: try Directory("\(scratch.path)/trash"))
+        }
+        var value = stat()
+        #expect(stat("\(scratch.path)/canary", &value) == 0 && value.st_mode & 0o777 == 0o500)
+    }
+
     /// A subvolume that holds another is not removed at once, and no directory is moved out of it.
     @Test(.enabled(if: FilesystemImage.Kind.btrfs.isPossible, "needs root and mkfs.btrfs"))
     func `the deletion of a subvolume with another inside goes on where one was killed`() async throws {
@@ -123,8 +138,12 @@ import Testing
         try await shell(
             """
             btrfs -q subvolume create tree
-            mkdir -p tree/\(deep)/more/and/more tree/1/2/3/4/5/6/7/8/tree.1/x
-            for place in tree tree/\(deep)/more tree/1/2/3/4/5/6/7/8/tree.1; do echo x > $place/file; done
+            mkdir -p tree/\(deep)/more/and/more
+            for number in 1 2 3 4 5 6 7 8 9; do
+                mkdir -p tree/1/2/3/4/5/6/7/tree.$number/x
+                echo x > tree/1/2/3/4/5/6/7/tree.$number/file
+            done
+            echo x > tree/\(deep)/more/file
             btrfs -q subvolume create tree/1/inner
             echo x > tree/1/inner/file
             mkdir -p beside tree.d
@@ -140,14 +159,11 @@ import Testing
         let place = "\(root)/.wtengine/trash/left/mnt"
         do {
             try await shell(
-                "mkdir -p \(place); echo x > \(place)/../file; chmod 500 canary; mount --bind canary \(place)",
-                in: run.scratch.path)
+                "mkdir -p \(place); echo x > \(place)/../file; mount --bind canary \(place)", in: run.scratch.path)
         } catch { return }
         defer { umount2(place, Int32(MNT_DETACH)) }
         let report = try await run.engine.sweep()
         #expect(report.trashLeft.count == 1)
-        var value = stat()
-        #expect(stat(canary.path, &value) == 0 && value.st_mode & 0o777 == 0o500)
         #expect(canary.isUntouched)
         try await shell("umount \(place) || umount \(root)/.wtengine/trash/*", in: run.scratch.path)
         #expect(try await run.engine.sweep().trashLeft.isEmpty)
