@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Git
 import Glibc
@@ -111,6 +112,26 @@ struct ProofCase: Sendable, CustomTestStringConvertible {
         #expect(state.extras == nil && state.status.contains { $0.isStaged })
         try await run.sh("rm \(gitDir)/index")
         #expect(!tracked.isCurrent(gitDir))
+    }
+
+    /// Files are stamped by a clock that is some milliseconds behind, and so in the second before for a while.
+    @Test func `a checkout that begins right after a full second leaves no racy entry`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let commonDir = "\(repository.path)/.git"
+        let handle = try Repository(gitDirectory: commonDir)
+        let flat = try handle.flatten(tree: handle.tree(ofCommit: handle.commit("HEAD")))
+        let workdir = "\(scratch.path)/workdir"
+        try FileManager.default.createDirectory(atPath: workdir, withIntermediateDirectories: false)
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        try await Task.sleep(for: .nanoseconds(1_000_000_000 - now.tv_nsec) - .milliseconds(20))
+        let second = now.tv_sec
+        while now.tv_sec == second { clock_gettime(CLOCK_REALTIME, &now) }
+        let checkout = Checkout(commonDir: commonDir, flat: flat, conversion: .none, workers: 1)
+        try Directory(scratch.path).createIndex(of: checkout, checkout.fill(workdir))
+        let index = try IndexFile(path: "\(scratch.path)/index")
+        #expect(index.entries.count == 1 && !index.hasRacyEntries)
     }
 
     @Test func `a directory of many files and a deep one are walked`() async throws {

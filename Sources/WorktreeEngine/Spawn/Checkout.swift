@@ -36,8 +36,10 @@ struct Checkout {
         self.conversion = conversion
         self.workers = workers
         self.cache = conversion.isNeeded ? nil : cache
+        // The clock that files are stamped by: the other one is some milliseconds ahead of it, and in another second at times.
+        // See: linux/fs/inode.c (`inode_set_ctime_current`), man 2 clock_gettime
         var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
+        clock_gettime(CLOCK_REALTIME_COARSE, &now)
         mtime = timespec(tv_sec: now.tv_sec - 1, tv_nsec: 0)
     }
 
