@@ -140,8 +140,9 @@ let package = Package(
             path: "Tests/ForgeServers",
             swiftSettings: settings
         ),
-        // Programs that the end-to-end tests run.
+        // Programs that tests run.
         .executableTarget(name: "killat", path: "Tests/KillAt"),
+        .executableTarget(name: "leaderless", path: "Tests/Leaderless"),
         .executableTarget(
             name: "embedder", dependencies: ["WorktreeEngine"], path: "Tests/Embedder", swiftSettings: settings),
         .executableTarget(
@@ -159,7 +160,7 @@ let package = Package(
         .testTarget(
             name: "WorktreeEngineTests",
             dependencies: [
-                "WorktreeEngine", "TestSupport",
+                "WorktreeEngine", "TestSupport", "leaderless",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
             ],

@@ -29,11 +29,7 @@ struct Tool: Sendable {
 
     static let path = product("wtengine")
 
-    /// The test bundle and the executables are products of one build and lie in one directory.
-    static func product(_ name: String) -> String {
-        let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
-        return URL(fileURLWithPath: bundle).deletingLastPathComponent().appendingPathComponent(name).path
-    }
+    static func product(_ name: String) -> String { builtProgram(name) }
 
     /// Runs the tool.
     /// - Parameters:

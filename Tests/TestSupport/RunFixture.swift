@@ -1,3 +1,4 @@
+import Foundation
 public import WorktreeEngine
 
 /// One run in a workdir of its own: what most tests of the lifecycle begin with.
@@ -115,4 +116,11 @@ public func shell(
 public func code(_ body: () async throws -> Void) async throws -> EngineError.Code? {
     do { try await body() } catch let error as EngineError { return error.code }
     return nil
+}
+
+/// The path of a program of this package. The test bundle and the programs are products of one build and lie in one
+/// directory.
+public func builtProgram(_ name: String) -> String {
+    let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
+    return URL(fileURLWithPath: bundle).deletingLastPathComponent().appendingPathComponent(name).path
 }

@@ -118,6 +118,20 @@ import Testing
         #expect(try await run.engine.cleanup(run.engine.planCleanup(run.key)).run.state == .removed)
     }
 
+    @Test func `a process whose first thread has ended is inside, and is a worker that lives`() async throws {
+        let run = try await RunFixture()
+        let child = try Child("echo in; exec \(builtProgram("leaderless")) \(run.path)")
+        defer { child.end() }
+        while try !String(contentsOfFile: "/proc/\(child.pid)/stat", encoding: .utf8).contains(") Z ") { usleep(1000) }
+        let plan = try await run.engine.planCleanup(run.key)
+        #expect(plan.processes.map(\.pid) == [child.pid] && plan.processes.map(\.holds) == ["cwd"])
+        #expect(try await code { _ = try await run.engine.cleanup(ifClean: run.key) } == .inUse)
+        try await run.engine.attach(run.key, process: child.pid)
+        #expect(try await run.engine.planCleanup(run.key).processes.map(\.holds) == ["worker", "cwd"])
+        child.end()
+        #expect(try await run.engine.cleanup(ifClean: run.key).run.state == .removed)
+    }
+
     @Test func `who is inside when the files are read keeps the workdir, also when it has left by the end`()
         async throws
     {

@@ -21,7 +21,7 @@ struct MountTable {
 
     private let mounts: [Mount]
 
-    /// - Parameter process: a pid, or `self`.
+    /// - Parameter process: a pid, `self`, or a thread as `<pid>/task/<tid>`.
     /// - Returns: nil when it has ended, or may not be looked at.
     init?(of process: String) {
         guard let table = contents(of: "/proc/\(process)/mountinfo") else { return nil }

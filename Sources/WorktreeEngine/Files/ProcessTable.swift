@@ -44,15 +44,19 @@ package enum ProcessTable {
         return WorkerProcess(pid: pid, start: "\(bootID):\(fields[19])", host: host)
     }
 
-    /// What /proc/<pid>/stat says of a running process, from its state on, which is field 3. See: man 5 proc_pid_stat
+    /// What /proc/<pid>/stat says of a running process, from its state on, which is field 3. One whose first thread has
+    /// ended is shown as a zombie, and runs as long as it has others. See: man 5 proc_pid_stat
     private static func runningStat(_ pid: Int32) -> [Substring]? {
         guard pid > 0, let directory = try? Directory("/proc/\(pid)"), let text = (try? directory.read("stat")) ?? nil,
             let afterName = text.lastIndex(of: ")")
         else { return nil }
         // The name may hold anything, so fields count from the last parenthesis.
         let fields = text[text.index(after: afterName)...].split(separator: " ")
-        return fields.count > 19 && fields[0] != "Z" && fields[0] != "X" ? fields : nil
+        guard fields.count > 19, fields[0] != "X" else { return nil }
+        return fields[0] != "Z" || hasThreads(fields) ? fields : nil
     }
+
+    private static func hasThreads(_ fields: [Substring]) -> Bool { Int(fields[17]).map { $0 > 1 } ?? false }
 
     /// Takes this process's memory and environment away from other processes of its user, until it calls exec.
     package static func hideMemory() throws(EngineError) {
@@ -147,8 +151,7 @@ package enum ProcessTable {
         let descriptor = table.descriptor
         // The kernel takes its time for each link, so that a few threads help. This process, which has more open and mapped
         // than most, is not left for the end, when the other threads have nothing to do.
-        let kernel = kernelThreads
-        let all = try [getpid()] + pids(table).filter { $0 != getpid() && !kernel.contains($0) }
+        let all = try [getpid()] + pids(table).filter { $0 != getpid() }
         let next = Atomic<Int>(0)
         let found = Mutex<[ProcessInside]>([])
         DispatchQueue.concurrentPerform(iterations: min(4, ProcessInfo.processInfo.activeProcessorCount)) { _ in
@@ -163,30 +166,35 @@ package enum ProcessTable {
         return found.withLock { $0.sorted { $0.pid < $1.pid } }
     }
 
-    /// The threads of the kernel, more than half of all processes on many machines, which have no files: the children of
-    /// its second process. Empty where that is another one, as in a container.
-    /// See: linux/init/main.c (`rest_init`), linux/include/linux/sched.h (`PF_KTHREAD`), man 5 proc_pid_task
-    private static var kernelThreads: Set<Int32> {
-        guard let fields = runningStat(2), let flags = UInt32(fields[6]), flags & 0x0020_0000 != 0,
-            let children = contents(of: "/proc/2/task/2/children")
-        else { return [] }
-        return Set(children.split(separator: 32).compactMap { Int32(String(decoding: $0, as: UTF8.self)) })
-    }
-
     /// A process that ends meanwhile has nothing open any more.
     private static func look(
         _ pid: Int32, _ table: CInt, _ namespaces: Namespaces, _ mappings: Bool
     ) -> ProcessInside? {
-        // Threads of the kernel and zombies run no program: they have no files either. Whether this process may see what
-        // that one has open is decided once for all of its links and its mappings.
-        // See: linux/fs/proc/base.c (`proc_fd_access_allowed`)
-        var byte: CChar = 0
-        if readlinkat(table, "\(pid)/exe", &byte, 1) < 0, [ENOENT, EACCES].contains(Glibc.errno) { return nil }
-        guard let directory = try? Directory("/proc/\(pid)"),
-            let holds = namespaces.links(of: pid, directory).firstInside(directory, mappings)
+        guard let path = withOpenFiles(pid, table), let directory = try? Directory("/proc/\(path)"),
+            let holds = namespaces.links(of: path, directory).firstInside(directory, mappings)
         else { return nil }
         let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
         return ProcessInside(pid: pid, name: name ?? "?", holds: holds)
+    }
+
+    /// Where below /proc to see what a process has open: itself, or a thread of one whose first thread has ended. nil for
+    /// threads of the kernel, half of all processes on many machines, and zombies, which run no program and have no files;
+    /// and for those that this process may not look at, which is decided once for all of their links and mappings.
+    /// See: linux/fs/proc/base.c (`proc_fd_access_allowed`, `proc_task_getattr`)
+    private static func withOpenFiles(_ pid: Int32, _ table: CInt) -> String? {
+        var byte: CChar = 0
+        if readlinkat(table, "\(pid)/exe", &byte, 1) >= 0 { return "\(pid)" }
+        if Glibc.errno == EACCES { return nil }
+        // Another reason, such as the length of the path, says nothing of the files.
+        guard Glibc.errno == ENOENT else { return "\(pid)" }
+        var value = stat()
+        // The links of this directory are its own two and one for each thread, the ended one included.
+        guard fstatat(table, "\(pid)/task", &value, 0) == 0, value.st_nlink > 3,
+            let threads = try? Directory("/proc/\(pid)/task")
+        else { return nil }
+        return (try? pids(threads))?.first { readlinkat(threads.descriptor, "\($0)/exe", &byte, 1) >= 0 }.map {
+            "\(pid)/task/\($0)"
+        }
     }
 
     private static func link(_ directory: CInt, _ name: String) -> String {
@@ -211,10 +219,11 @@ private final class Namespaces: Sendable {
         self.locations = locations
     }
 
-    func links(of pid: Int32, _ process: borrowing Directory) -> LinkReader {
+    /// - Parameter path: of the process below /proc.
+    func links(of path: String, _ process: borrowing Directory) -> LinkReader {
         let name = Self.name(process)
         if let links = known.withLock({ $0[name.isEmpty ? own : name] }) { return links }
-        let mounts = MountTable(of: "\(pid)")
+        let mounts = MountTable(of: path)
         let made = LinkReader(paths + locations.flatMap { mounts?.paths(to: $0) ?? [] })
         // One that ended meanwhile says nothing of the others there.
         if mounts != nil { known.withLock { $0[name] = made } }
