@@ -34,6 +34,9 @@ struct IndexParser {
         return extensions(content, from: offset, end: end)
     }
 
+    /// No path of more than PATH_MAX bytes can stand in a workdir, and with version 4 a small index could name gigabytes.
+    private static let longestPath = 2 * Int(PATH_MAX)
+
     /// - Returns: where the next entry begins; nil when this one is damaged.
     private mutating func entry(
         _ content: UnsafeRawBufferPointer, at offset: Int, end: Int, after last: inout Last
@@ -57,7 +60,7 @@ struct IndexParser {
         guard name < end, let nul = memchr(content.baseAddress! + name, 0, end - name) else { return nil }
         let tail = UnsafeRawPointer(nul) - (content.baseAddress! + name)
         let length = kept + tail
-        guard length > 0, Int(flags & 0xFFF) == min(length, 0xFFF) else { return nil }
+        guard length > 0, length < Self.longestPath, Int(flags & 0xFFF) == min(length, 0xFFF) else { return nil }
         var start = name
         if version == 4 {
             start = paths.count

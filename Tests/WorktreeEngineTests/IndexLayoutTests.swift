@@ -1,3 +1,4 @@
+import Foundation
 import Git
 import TestSupport
 import Testing
@@ -26,6 +27,21 @@ import Testing
         let repository = try await scratch.repository("repo", [TestFile("f")])
         try await git("read-tree", "--empty", in: repository.path)
         try await check([], repository)
+    }
+
+    /// git keeps such a path in its index, though it can stand in no workdir.
+    @Test func `an index with a path that is too long for a workdir proves nothing`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository("repo", [TestFile("f")])
+        let blob = try await git("rev-parse", "HEAD:f", in: repository.path).trimmingCharacters(in: .newlines)
+        for (length, isRead) in [(8191, true), (8192, false)] {
+            let path = String(repeating: "d/", count: length / 2) + (length % 2 == 0 ? "" : "f")
+            let name = path.hasSuffix("/") ? path.dropLast() + "f" : path[...]
+            try await git("read-tree", "--empty", in: repository.path)
+            try await git("update-index", "--add", "--cacheinfo", "100644,\(blob),\(name)", in: repository.path)
+            let index = try? IndexFile(path: "\(repository.path)/.git/index")
+            #expect((index.flatMap { IndexLayout($0) } != nil) == isRead, "\(length)")
+        }
     }
 
     private func check(_ paths: [String], _ repository: TestRepository) async throws {

@@ -51,6 +51,8 @@ struct IndexLayout: Sendable {
         private let entryCount: Int
         /// The folders that hold the last entry, each above the next.
         private var chain = [0]
+        /// Where the path of the last entry lies.
+        private var last = 0..<0
 
         init(entryCount: Int) {
             folders = [Folder(path: 0..<0, entries: 0..<entryCount)]
@@ -60,8 +62,11 @@ struct IndexLayout: Sendable {
         /// - Returns: false for a path that git would not check out.
         mutating func add(_ position: Int, _ range: Range<Int>, _ bytes: UnsafeRawBufferPointer) -> Bool {
             let path = bytes.baseAddress! + range.lowerBound
+            // A folder holds this entry as well if its path and the slash after it are common to both.
+            let common = Self.common(bytes[last], bytes[range])
+            last = range
             var current = chain[chain.count - 1]
-            while current != 0, !IndexLayout.holds(folders[current], path, range.count, bytes) {
+            while current != 0, folders[current].path.count >= common {
                 leave(before: position)
                 current = chain[chain.count - 1]
             }
@@ -78,6 +83,23 @@ struct IndexLayout: Sendable {
             }
             folders[current].fileCount += 1
             return IndexLayout.isName(path + start, range.count - start)
+        }
+
+        /// How many bytes two paths have in common at their beginning.
+        private static func common(_ one: Slice<UnsafeRawBufferPointer>, _ other: Slice<UnsafeRawBufferPointer>) -> Int
+        {
+            let (one, other) = (UnsafeRawBufferPointer(rebasing: one), UnsafeRawBufferPointer(rebasing: other))
+            let limit = min(one.count, other.count)
+            var count = 0
+            while count + 8 <= limit {
+                let difference =
+                    one.loadUnaligned(fromByteOffset: count, as: UInt64.self).littleEndian
+                    ^ other.loadUnaligned(fromByteOffset: count, as: UInt64.self).littleEndian
+                if difference != 0 { return count + difference.trailingZeroBitCount / 8 }
+                count += 8
+            }
+            while count < limit, one[count] == other[count] { count += 1 }
+            return count
         }
 
         private mutating func leave(before position: Int) {
@@ -97,14 +119,6 @@ struct IndexLayout: Sendable {
         guard name.load(as: UInt8.self) == UInt8(ascii: ".") else { return true }
         let others: [StaticString] = [".", "..", ".git"]
         return !others.contains { $0.utf8CodeUnitCount == length && memcmp(name, $0.utf8Start, length) == 0 }
-    }
-
-    private static func holds(
-        _ folder: Folder, _ path: UnsafeRawPointer, _ length: Int, _ bytes: UnsafeRawBufferPointer
-    ) -> Bool {
-        let prefix = folder.path.count
-        return length > prefix && path.load(fromByteOffset: prefix, as: UInt8.self) == 47
-            && memcmp(path, bytes.baseAddress! + folder.path.lowerBound, prefix) == 0
     }
 
     /// Whether a folder holds another one, directly or further below, by their positions.

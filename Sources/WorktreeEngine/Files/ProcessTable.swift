@@ -170,31 +170,32 @@ package enum ProcessTable {
     private static func look(
         _ pid: Int32, _ table: CInt, _ namespaces: Namespaces, _ mappings: Bool
     ) -> ProcessInside? {
-        guard let path = withOpenFiles(pid, table), let directory = try? Directory("/proc/\(path)"),
-            let holds = namespaces.links(of: path, directory).firstInside(directory, mappings)
-        else { return nil }
-        let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
-        return ProcessInside(pid: pid, name: name ?? "?", holds: holds)
+        for path in withOpenFiles(pid, table) {
+            guard let directory = try? Directory("/proc/\(path)"),
+                let holds = namespaces.links(of: path, directory).firstInside(directory, mappings)
+            else { continue }
+            let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
+            return ProcessInside(pid: pid, name: name ?? "?", holds: holds)
+        }
+        return nil
     }
 
-    /// Where below /proc to see what a process has open: itself, or a thread of one whose first thread has ended. nil for
+    /// Where below /proc to see what a process has open: itself, or all threads of one whose first thread has ended. Empty for
     /// threads of the kernel, half of all processes on many machines, and zombies, which run no program and have no files;
     /// and for those that this process may not look at, which is decided once for all of their links and mappings.
     /// See: linux/fs/proc/base.c (`proc_fd_access_allowed`, `proc_task_getattr`)
-    private static func withOpenFiles(_ pid: Int32, _ table: CInt) -> String? {
+    private static func withOpenFiles(_ pid: Int32, _ table: CInt) -> [String] {
         var byte: CChar = 0
-        if readlinkat(table, "\(pid)/exe", &byte, 1) >= 0 { return "\(pid)" }
-        if Glibc.errno == EACCES { return nil }
+        if readlinkat(table, "\(pid)/exe", &byte, 1) >= 0 { return ["\(pid)"] }
+        if Glibc.errno == EACCES { return [] }
         // Another reason, such as the length of the path, says nothing of the files.
-        guard Glibc.errno == ENOENT else { return "\(pid)" }
+        guard Glibc.errno == ENOENT else { return ["\(pid)"] }
         var value = stat()
         // The links of this directory are its own two and one for each thread, the ended one included.
         guard fstatat(table, "\(pid)/task", &value, 0) == 0, value.st_nlink > 3,
-            let threads = try? Directory("/proc/\(pid)/task")
-        else { return nil }
-        return (try? pids(threads))?.first { readlinkat(threads.descriptor, "\($0)/exe", &byte, 1) >= 0 }.map {
-            "\(pid)/task/\($0)"
-        }
+            let threads = try? Directory("/proc/\(pid)/task"), let ids = try? pids(threads)
+        else { return [] }
+        return ids.filter { $0 != pid }.map { "\(pid)/task/\($0)" }
     }
 
     private static func link(_ directory: CInt, _ name: String) -> String {
