@@ -30,6 +30,31 @@ import Testing
         #expect(try await pool(fixture).level == .info)
     }
 
+    @Test(arguments: [Materializer.checkout, .clone])
+    func `a workdir that comes back after its run was removed is told`(_ materializer: Materializer) async throws {
+        let run = try await RunFixture(materializer)
+        try await shell("echo work > README.md; mv \(run.path) \(run.scratch.path)/away", in: run.path)
+        _ = try await run.engine.prune()
+        #expect(try await run.engine.run(run.key).state == .removed)
+        func left() async throws -> [Finding] {
+            try await run.engine.doctor().filter { $0.message.contains("belongs to no run") }
+        }
+        #expect(try await left().isEmpty)
+        try await shell("mkdir -p $(dirname \(run.path)); mv \(run.scratch.path)/away \(run.path)", in: "/")
+        let finding = try #require(try await left().first)
+        #expect(finding.level == .warning && finding.message.hasPrefix("\(run.path) belongs to no run"))
+        try FileManager.default.removeItem(atPath: run.path)
+        #expect(try await left().isEmpty)
+    }
+
+    @Test func `runs below a root that is not there are counted`() async throws {
+        let run = try await RunFixture()
+        let root = try await run.engine.run(run.key).root
+        try await shell("mv \(root) \(root).away", in: "/")
+        let findings = try await run.engine.doctor()
+        #expect(findings.contains { $0.message == "root \(root): 1 run(s) there were not looked at" }, "\(findings)")
+    }
+
     @Test func `a pool that is being filled needs nothing`() async throws {
         let fixture = try await PoolFixture(size: 1)
         _ = try await fixture.engine.spawn(request(fixture.repository.path))

@@ -98,6 +98,23 @@ import Testing
         #expect(try await run.repository.branches() == ["main", sibling.branch])
     }
 
+    @Test func `a sweep leaves a missing workdir to its policy, since it may come back`() async throws {
+        let run = try await RunFixture { $0.policies = [.ok: .ttl(.zero), .fail: .ttl(.seconds(3600))] }
+        let failed = try await run.sibling()
+        try await run.engine.detach(failed.run, outcome: .fail)
+        try await shell("mv \(run.path) \(run.path).away; mv \(failed.path) \(failed.path).away", in: "/")
+        let report = try await run.engine.sweep()
+        #expect(report.pruned.isEmpty && Set(report.skipped.map(\.run)) == [run.key, failed.run])
+        try await shell("mv \(run.path).away \(run.path)", in: "/")
+        #expect(try await run.engine.verify(run.key) == [])
+
+        try FileManager.default.removeItem(atPath: run.path)
+        try await run.engine.detach(run.key, outcome: .ok)
+        #expect(try await run.engine.sweep().pruned == [run.key])
+        let intent = try await run.engine.audit().last { $0.action == .cleanupIntent }
+        #expect(intent?.detail == "the workdir was gone")
+    }
+
     @Test(arguments: [
         "git checkout -q --detach; git commit -q --allow-empty -m kept",
         "echo staged > new; git add new",

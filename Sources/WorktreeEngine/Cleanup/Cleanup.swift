@@ -17,15 +17,22 @@ extension Engine {
     /// - Throws: ``EngineError/Code/workAtRisk``, ``EngineError/Code/inUse``, ``EngineError/Code/keepLocked``,
     ///   ``EngineError/Code/planChanged``, ``EngineError/Code/identity``; the workdir is as it was then.
     public func cleanup(_ plan: CleanupPlan, discard: Bool = false) async throws(EngineError) -> CleanupReport {
+        try await cleanup(plan, discard: discard, why: "token \(plan.token)")
+    }
+
+    /// - Parameter why: what the audit log says of the intent.
+    func cleanup(_ plan: CleanupPlan, discard: Bool, why: String) async throws(EngineError) -> CleanupReport {
         try await measured(plan.run.key) { run in
             try await self.checkMayRemove(run, plan, discard: discard)
             var intent = self.intent(token: plan.token, discard: discard, run)
             intent.decideBranch(as: plan)
-            let risks = plan.risks.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
-            let detail = "token \(plan.token)" + (discard && !risks.isEmpty ? "; discards \(risks)" : "")
+            // A stash belongs to the repository, and only that of a clone goes with it.
+            let lost = plan.risks.filter { $0.kind != .stash || run.materializer == .clone }
+            let risks = lost.map { "\($0.kind.rawValue) \($0.path): \($0.detail)" }.joined(separator: "; ")
+            let detail = why + (discard && !risks.isEmpty ? "; discards \(risks)" : "")
             let (removed, deletedBranch) = try await self.remove(self.record(intent, of: run, detail))
             return CleanupReport(
-                run: removed, deletedBranch: deletedBranch, discarded: discard ? plan.risks : [],
+                run: removed, deletedBranch: deletedBranch, discarded: discard ? lost : [],
                 trashPending: !plan.isMissing)
         }
     }

@@ -16,7 +16,8 @@ public struct Risk: Hashable, Sendable {
         case hidden
         /// An ignored file, when the configuration says that those are kept.
         case ignored
-        /// Commits of a detached HEAD or a per-worktree reference that no reference of the repository reaches.
+        /// Commits that no reference of the repository reaches: of a detached HEAD, of one that was left by checking
+        /// something else out, or of a per-worktree reference.
         case detachedCommits = "detached-commits"
         /// Commits that nothing but a branch that would be deleted reaches.
         case branchCommits = "branch-commits"
@@ -26,7 +27,8 @@ public struct Risk: Hashable, Sendable {
         case submodule
         /// Work in a repository inside the workdir.
         case nestedRepository = "nested-repository"
-        /// A stash entry made here.
+        /// A stash entry made here, which nobody would look for when the workdir is gone. It is lost only with a clone, and
+        /// stays in the repository otherwise.
         case stash
     }
 
@@ -82,11 +84,12 @@ public struct CleanupReport: Sendable {
 
 /// What ``Engine/sweep()`` did.
 public struct SweepReport: Sendable {
-    /// Runs cleaned up by their policy.
+    /// Runs cleaned up by their policies.
     public internal(set) var cleaned: [RunKey] = []
     /// Runs that hold work or cannot be removed, now or before in state `quarantined`, with the reason.
     public internal(set) var quarantined: [(run: RunKey, reason: String)] = []
-    /// Runs whose policy has run out but that are in use, locked or not visible, with the reason.
+    /// Runs whose policy has run out but that are in use, locked or not visible, and runs whose workdirs are gone before
+    /// it has, with the reason.
     public internal(set) var skipped: [(run: RunKey, reason: String)] = []
     /// Runs whose workdirs were gone, and whose admin entries were pruned.
     public internal(set) var pruned: [RunKey] = []

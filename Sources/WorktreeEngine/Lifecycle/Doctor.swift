@@ -19,10 +19,17 @@ extension Engine {
             }
             findings += await self.examineRoots()
             let visible = Set(await self.visibleRoots().map(\.path))
+            var unseen: [String: Int] = [:]
             for run in try await self.registry.runs() {
                 // What is not visible is not gone; the root's own finding says what to do.
-                if !visible.contains(run.root), ![.creating, .cleaning, .quarantined].contains(run.state) { continue }
+                if !visible.contains(run.root), [.ready, .attached, .detached].contains(run.state) {
+                    unseen[run.root, default: 0] += 1
+                    continue
+                }
                 if let finding = try await self.examine(run) { findings.append(finding) }
+            }
+            findings += unseen.sorted { $0.key < $1.key }.map { root, count in
+                Finding(level: .info, message: "root \(root): \(count) run(s) there were not looked at", remedy: nil)
             }
             findings += try await self.examineUnknownEntries()
             findings += try await self.examinePools()
@@ -77,6 +84,7 @@ extension Engine {
                             message: "\(record.path) (run \(record.issue) \(record.run)) is not in the registry",
                             remedy: "wtengine recover --rebuild"))
                 }
+                findings += try await leftDirectories(below: root)
                 if let problem = Self.missingAbility(root) {
                     findings.append(
                         Finding(level: .error, message: problem, remedy: "use another filesystem for the root"))
@@ -136,7 +144,8 @@ extension Engine {
         case .ready, .attached, .detached:
             if access(run.path, F_OK) != 0 {
                 return Finding(
-                    level: .warning, message: "\(run.path) of run \(run.key) is gone", remedy: "wtengine prune")
+                    level: .warning, message: "\(run.path) of run \(run.key) is gone",
+                    remedy: "put it back if it was moved; otherwise: wtengine prune")
             }
             if isOrphan(run) {
                 return Finding(
@@ -156,6 +165,39 @@ extension Engine {
 
     /// Whether git cannot work in a workdir any more. A clone has all that it needs.
     func isOrphan(_ run: Run) -> Bool { run.materializer != .clone && access(run.commonDir, F_OK) != 0 }
+
+    /// Directories that were workdirs and that nothing leads to any more, so that git and every other command pass them by:
+    /// they were elsewhere when their runs were removed.
+    private func leftDirectories(below root: Root) async throws -> [Finding] {
+        var runs: [String: Run] = [:]
+        for run in try await registry.runs() { runs[run.path] = run }
+        let known = runs
+        return try await blocking {
+            var findings: [Finding] = []
+            let top = try root.open()
+            for issue in try top.entries() where issue.type == UInt8(DT_DIR) && issue.name != Root.privateName {
+                guard let directory = try? top.open(issue.name) else { continue }
+                for entry in try directory.entries() where entry.type == UInt8(DT_DIR) {
+                    let path = "\(root.path)/\(issue.name)/\(entry.name)"
+                    let run = known[path]
+                    if let run, run.state != .removed { continue }
+                    guard let left = try? directory.open(entry.name) else { continue }
+                    let names = try left.entries().map(\.name)
+                    let leadsNowhere =
+                        names.contains(".git") && RepositoryLocation.gitDirectory(atDotGit: "\(path)/.git") == nil
+                    guard run != nil && !names.isEmpty || leadsNowhere else { continue }
+                    let why =
+                        run.map { "run \($0.key) was removed while it was elsewhere" } ?? "its repository forgot it"
+                    findings.append(
+                        Finding(
+                            level: .warning, message: "\(path) belongs to no run: \(why)",
+                            remedy:
+                                "look at it, move away what is of use, then delete it; its branch may be there still"))
+                }
+            }
+            return findings
+        }
+    }
 
     private func unknownRecords(below root: Root) async throws -> [RunRecord] {
         let known = Set(try await registry.runs().map(\.adminID))

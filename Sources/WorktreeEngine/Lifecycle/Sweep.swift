@@ -6,25 +6,33 @@ import Registry
 import SystemPackage
 
 extension Engine {
-    /// Applies the policies: cleans up runs whose time has come, quarantines those that hold work, prunes runs whose
-    /// workdirs are gone, empties the trash, and refills the pools. Meant to be called every few minutes, or by hand.
+    /// Applies the policies: cleans up runs whose time has come, also those whose workdirs are gone, quarantines those
+    /// that hold work, empties the trash, and refills the pools. Meant to be called every few minutes, or by hand.
+    ///
+    /// A workdir that is missing may only have been moved, and may come back: until its policy runs out, it is told in
+    /// ``SweepReport/skipped`` and nothing of it is removed. ``prune()`` does not wait.
     /// - Throws: ``EngineError`` when the registry cannot be read; ``EngineError/Code/cancelled`` between two steps of a
     ///   cancelled task. What fails for one run is in the report.
     public func sweep() async throws(EngineError) -> SweepReport {
-        var report = try await prune()
         try await Self.catching("sweep") {
+            var report = SweepReport()
             let now = Date()
-            for run in try await self.registry.runs(states: [.ready, .attached, .detached])
-            where run.hasEnded && self.isDue(run, at: now) {
+            let roots = await self.visibleRoots()
+            for run in try await self.registry.runs(states: [.ready, .attached, .detached]) {
                 try Task.checkCancellation()
-                switch try await self.applyPolicy(run) {
-                case .cleaned: report.cleaned.append(run.key)
-                case .quarantined(let reason): report.quarantined.append((run.key, reason))
-                case .skipped(let reason): report.skipped.append((run.key, reason))
+                let isGone = try await self.isGone(run, roots)
+                if run.hasEnded, self.isDue(run, at: now) {
+                    try await self.applyPolicy(run, isGone: isGone, &report)
+                } else if isGone {
+                    report.skipped.append(
+                        (
+                            run.key,
+                            "\(run.path) is gone. Put it back; or `wtengine prune` removes what is left of the run."
+                        ))
                 }
             }
             _ = await self.finishTrash()
-            for root in await self.visibleRoots() {
+            for root in roots {
                 do {
                     let (emptied, failed) = try await self.emptyPrivate(root)
                     report.emptied += emptied
@@ -36,8 +44,8 @@ extension Engine {
                 }
             }
             try await self.showGauges()
+            return report
         }
-        return report
     }
 
     private func isDue(_ run: Run, at now: Date) -> Bool {
@@ -45,7 +53,8 @@ extension Engine {
         case .keep: false
         case .immediate: true
         case .ttl(let duration):
-            now.timeIntervalSince(run.endedAt ?? run.updatedAt) >= Double(duration.components.seconds)
+            // The registry rounds to milliseconds, which may be up.
+            now.timeIntervalSince(run.endedAt ?? run.updatedAt) + 0.001 >= Double(duration.components.seconds)
         }
     }
 
@@ -55,15 +64,31 @@ extension Engine {
         case skipped(String)
     }
 
-    /// Cleans up one run that has ended. Work at risk outlives any policy: the run is then left for a person.
-    func applyPolicy(_ run: Run) async throws -> PolicyResult {
+    private func applyPolicy(_ run: Run, isGone: Bool, _ report: inout SweepReport) async throws {
+        switch try await applyPolicy(run, isGone: isGone) {
+        case .cleaned where isGone: report.pruned.append(run.key)
+        case .cleaned: report.cleaned.append(run.key)
+        case .quarantined(let reason): report.quarantined.append((run.key, reason))
+        case .skipped(let reason): report.skipped.append((run.key, reason))
+        }
+    }
+
+    /// Cleans up one run that has ended, or whose workdir is gone. Work at risk outlives any policy: the run is then left
+    /// for a person.
+    /// - Parameter isGone: the workdir was missing, and what has come back since stays.
+    func applyPolicy(_ run: Run, isGone: Bool = false) async throws -> PolicyResult {
         if let reason = run.lockReason { return .skipped("locked: \(reason)") }
         do {
             let plan = try await planCleanup(run.key)
+            guard plan.isMissing || !isGone else { return .skipped("\(run.path) is back.") }
+            let why =
+                plan.isMissing
+                ? "the workdir was gone" : "the policy of outcome \((run.outcome ?? .superseded).rawValue) ran out"
             guard plan.risks.isEmpty else {
-                return try await quarantine(run, "work at risk when its policy ran out: \(Self.summary(plan.risks))")
+                let holds = plan.isMissing ? "but its admin entry holds work" : "with work at risk"
+                return try await quarantine(run, "\(why), \(holds): \(Self.summary(plan.risks))")
             }
-            _ = try await cleanup(plan)
+            _ = try await cleanup(plan, discard: false, why: why)
             return .cleaned
         } catch let error as EngineError {
             let now = try await registry.run(run.key)
@@ -89,7 +114,7 @@ extension Engine {
     }
 
     /// Removes the admin entries of runs whose workdirs somebody deleted, unless those entries are all that keeps work
-    /// alive. A workdir below a root that cannot be seen is not gone.
+    /// alive. A workdir below a root that cannot be seen is not gone; one that was moved away is, so put it back before.
     /// - Throws: ``EngineError`` when the registry cannot be read.
     public func prune() async throws(EngineError) -> SweepReport {
         try await Self.catching("prune") {
@@ -97,24 +122,23 @@ extension Engine {
             let roots = await self.visibleRoots()
             for run in try await self.registry.runs(states: [.ready, .attached, .detached]) {
                 try Task.checkCancellation()
-                guard let root = roots.first(where: { $0.path == run.root }), let relative = root.relative(run.path)
-                else {
-                    continue
-                }
-                let isGone = try await blocking { () -> Bool in
-                    do { _ = try root.open().openBeneath(relative) } catch let error as SystemError {
-                        return error.errno == .noSuchFileOrDirectory
-                    }
-                    return false
-                }
-                guard isGone, run.worker.map(ProcessTable.isAlive) != true || run.state != .attached else { continue }
-                switch try await self.applyPolicy(run) {
-                case .cleaned: report.pruned.append(run.key)
-                case .quarantined(let reason): report.quarantined.append((run.key, reason))
-                case .skipped(let reason): report.skipped.append((run.key, reason))
-                }
+                guard try await self.isGone(run, roots) else { continue }
+                try await self.applyPolicy(run, isGone: true, &report)
             }
             return report
+        }
+    }
+
+    /// Whether nothing stands at the path of a run's workdir, though its root is there and no worker is at work.
+    private func isGone(_ run: Run, _ roots: [Root]) async throws -> Bool {
+        guard let root = roots.first(where: { $0.path == run.root }), let relative = root.relative(run.path),
+            run.worker.map(ProcessTable.isAlive) != true || run.state != .attached
+        else { return false }
+        return try await blocking {
+            do { _ = try root.open().openBeneath(relative) } catch let error as SystemError {
+                return error.errno == .noSuchFileOrDirectory
+            }
+            return false
         }
     }
 }
