@@ -16,22 +16,39 @@ extension Repository {
         if onlyPrefix == nil, let main = checkedOutBranch(), main.id == tip, !excluding.contains(main.name) {
             return []
         }
+        return try ownCommits(of: [tip], excluding: excluding, onlyPrefix: onlyPrefix, limit: limit)
+    }
+
+    /// Commits that any of `tips` reaches and no reference does, newest first, found by one walk.
+    ///
+    /// - Parameters: as of the one with a single tip.
+    /// - Throws: ``GitError``.
+    public borrowing func ownCommits(
+        of tips: [ObjectID], excluding: Set<String> = [], onlyPrefix: String? = nil, limit: Int = 100
+    ) throws(GitError) -> [ObjectID] {
         let others = try references().filter { reference in
             !excluding.contains(reference.name) && (onlyPrefix.map { reference.name.hasPrefix($0) } ?? true)
                 && !Self.passing.contains { reference.name.hasPrefix($0) }
         }
-        if others.contains(where: { $0.id == tip }) { return [] }
+        let reached = Set(others.map(\.id))
+        let tips = tips.filter { !reached.contains($0) }
+        if tips.isEmpty { return [] }
         var walk: OpaquePointer?
         try check(git_revwalk_new(&walk, pointer), "git_revwalk_new")
         defer { git_revwalk_free(walk) }
         // What is no commit has no history; it is reached only by name.
-        guard var start = peeledCommit(tip) else { return [tip] }
-        try check(git_revwalk_push(walk, &start), "git_revwalk_push")
+        var found: [ObjectID] = []
+        for tip in tips {
+            guard var start = peeledCommit(tip) else {
+                found.append(tip)
+                continue
+            }
+            try check(git_revwalk_push(walk, &start), "git_revwalk_push")
+        }
         for reference in others {
             guard var commit = peeledCommit(reference.id) else { continue }
             try check(git_revwalk_hide(walk, &commit), "git_revwalk_hide")
         }
-        var found: [ObjectID] = []
         var id = git_oid()
         while found.count < limit {
             let code = git_revwalk_next(&id, walk)
@@ -86,6 +103,9 @@ extension Repository {
             return (String(cString: message), parent)
         }
     }
+
+    /// Whether the object database has a commit.
+    public borrowing func hasCommit(_ id: ObjectID) -> Bool { peeledCommit(id) != nil }
 
     /// References may name blobs, trees and tags of those; they reach no commit.
     private borrowing func peeledCommit(_ id: ObjectID) -> git_oid? {

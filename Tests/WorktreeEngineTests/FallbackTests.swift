@@ -158,7 +158,14 @@ func expectLifecycle(_ workdir: Workdir, _ engine: Engine, repository: String) a
             "git update-index --no-skip-worktree \(tracked); git checkout -q -- \(tracked)"
         ),
         ([.operation], "git bisect start >/dev/null", "git bisect reset >/dev/null 2>&1"),
-        ([.detachedCommits], "git checkout -q --detach; git commit -qm own --allow-empty", "git checkout -q -"),
+        (
+            [.detachedCommits], "git checkout -q --detach; git commit -qm own --allow-empty",
+            "git reset -q --hard HEAD~1"
+        ),
+        (
+            [.detachedCommits], "git commit -qm own --allow-empty; git checkout -q -",
+            "git reflog expire --expire-unreachable=now HEAD"
+        ),
     ]
     for (risk, make, undo) in steps {
         try await sh(make, in: workdir.path)

@@ -41,14 +41,38 @@ extension Engine {
             }
             if let found { return found }
         }
+        return try await listed([tip], in: gitDir, excluding: excluded, onlyPrefix: onlyPrefix)
+    }
+
+    /// Commits that any of `tips`, in hexadecimal, reaches and no reference does. What is not there any more does not count.
+    func ownCommits(ofAny tips: [String], in gitDir: String) async throws -> [OwnCommit] {
+        if tips.isEmpty { return [] }
+        let ids = tips.compactMap(ObjectID.init)
+        if ids.count == tips.count {
+            let found = try await asking(gitDir) { repository in
+                try repository.ownCommits(of: ids.filter { repository.hasCommit($0) }, excluding: ["refs/stash"]).map {
+                    OwnCommit(id: $0.description, summary: repository.summary(ofCommit: $0))
+                }
+            }
+            if let found { return found }
+        }
+        return try await listed(["--ignore-missing"] + tips, in: gitDir, excluding: ["refs/stash"], onlyPrefix: nil)
+    }
+
+    /// As git lists them. See: man git-rev-list
+    private func listed(
+        _ tips: [String], in gitDir: String, excluding: [String], onlyPrefix: String?
+    ) async throws -> [OwnCommit] {
         let listed = try await git.offline.require(
             in: nil, ["--git-dir=\(gitDir)", "for-each-ref", "--format=%(if)%(symref)%(then)%(refname)%(end)"])
         let symbolic = listed.text.split(separator: "\n").map(String.init)
         let passing = Repository.passing.map { "\($0)*" }
         let result = try await git.offline.require(
             in: nil,
-            ["--git-dir=\(gitDir)", "log", "--max-count=100", "--format=%H %s", tip, "--not"]
-                + (excluded + symbolic + passing).map { "--exclude=\($0)" } + ["--glob=\(onlyPrefix ?? "refs/")", "--"])
+            ["--git-dir=\(gitDir)", "log", "--max-count=100", "--format=%H %s"] + tips + ["--not"]
+                + (excluding + symbolic + passing).map { "--exclude=\($0)" } + [
+                    "--glob=\(onlyPrefix ?? "refs/")", "--",
+                ])
         return result.text.split(separator: "\n").map { line in
             let fields = line.split(separator: " ", maxSplits: 1)
             return OwnCommit(id: String(fields[0]), summary: fields.count > 1 ? String(fields[1]) : "")
