@@ -17,7 +17,7 @@ public struct EngineError: Error, Sendable, CustomStringConvertible {
 
     /// What a scheduler should do.
     public enum Disposition: String, Sendable, CaseIterable {
-        /// Try again, as it is or as the message says.
+        /// Try again: as it is when ``EngineError/mayRepeat`` is true, otherwise as the message says.
         case retry
         /// Something outside has to change first: capacity, disk, a missing base, a lock that is held.
         case blocked
@@ -33,6 +33,14 @@ public struct EngineError: Error, Sendable, CustomStringConvertible {
     public let disposition: Disposition
     /// The error below, when there was one.
     public let cause: (any Error)?
+
+    /// Whether the same call, made again as it is, may succeed without anything done first. A name that is not valid, a run
+    /// id that was used, a run that is unknown, superseded or in another state, and a plan that was overtaken stay so.
+    public var mayRepeat: Bool { disposition == .retry && !Self.settled.contains(code) }
+
+    private static let settled: Set<Code> = [
+        .invalidInput, .runExists, .unknownRun, .stale, .state, .planChanged, .unsupported, .noProcess,
+    ]
 
     /// `code: message`.
     public var description: String { "\(code): \(message)" }
@@ -205,7 +213,10 @@ extension EngineError {
             EngineError(
                 .state, .retry,
                 "run \(run.key) is \(run.state.rawValue)\(run.outcome.map { " (\($0.rawValue))" } ?? "") and cannot become "
-                    + "\(state.rawValue).", cause: error)
+                    + "\(state.rawValue)."
+                    + ([.creating, .cleaning].contains(run.state)
+                        ? " Wait for it; if its process died, run `wtengine recover`." : ""),
+                cause: error)
         case .corrupt(let path, let detail):
             EngineError(
                 .registryCorrupt, .needsHuman,

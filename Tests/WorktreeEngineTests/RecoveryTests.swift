@@ -27,17 +27,12 @@ import Testing
         return first
     }
 
-    @Test(arguments: Creation.allCases)
-    func `a creation that was killed`(_ step: Creation) async throws {
-        let run = try await RunFixture()
-        let engine = run.engine
-        // A finished run, taken apart again to where the kill came.
-        let made = try await run.sibling()
-        let row = try await engine.run(made.run)
+    /// A finished run, taken apart again to where the kill came.
+    private func takeApart(_ made: Workdir, of run: RunFixture, to step: Creation) async throws {
+        let row = try await run.engine.run(made.run)
         let entry = AdminEntry.path(row)
         let stage = "\(row.root)/.wtengine/stage/\(row.adminID)"
         let adminStage = "\(row.commonDir)/wtengine/\(AdminEntry.stageName(row))"
-        let key = try RunKey(issue: "local#2", run: "2026-02-14-backend-0001")
         if step.rawValue < Creation.published.rawValue { try await shell("mv \(row.path) \(stage)", in: "/") }
         if step.rawValue < Creation.entry.rawValue { try await shell("mv \(entry) \(adminStage)", in: "/") }
         if step.rawValue < Creation.branch.rawValue {
@@ -46,7 +41,19 @@ import Testing
         if step.rawValue < Creation.adminStage.rawValue { try await shell("rm -r \(adminStage)", in: "/") }
         if step == .halfStage { try await shell("rm -r \(stage)/sub \(stage)/.git", in: "/") }
         if step == .row { try await shell("rm -r \(stage)", in: "/") }
-        try await forgetActivation(run.scratch, key)
+        try await forgetActivation(run.scratch, made.run)
+    }
+
+    @Test(arguments: Creation.allCases)
+    func `a creation that was killed`(_ step: Creation) async throws {
+        let run = try await RunFixture()
+        let engine = run.engine
+        let made = try await run.sibling()
+        let row = try await engine.run(made.run)
+        let stage = "\(row.root)/.wtengine/stage/\(row.adminID)"
+        let adminStage = "\(row.commonDir)/wtengine/\(AdminEntry.stageName(row))"
+        let key = made.run
+        try await takeApart(made, of: run, to: step)
 
         let recovered = try await settle(run.scratch, run.repository)
         #expect(recovered.map(\.run) == [key])
@@ -63,6 +70,29 @@ import Testing
             // The same request can be made again.
             #expect(try await run.sibling().run == key)
         }
+    }
+
+    @Test(arguments: Creation.allCases)
+    func `the same request after a kill settles what is left first`(_ step: Creation) async throws {
+        let run = try await RunFixture()
+        let made = try await run.sibling()
+        try await takeApart(made, of: run, to: step)
+        let other = try await run.scratch.engine()
+        func again() async throws -> RunKey {
+            try await other.spawn(request(run.repository.path, issue: "local#2")).run
+        }
+        let late = try await code { try await other.detach(made.run, outcome: .ok) }
+        #expect(late == .state)
+        if step == .published {
+            do { _ = try await again() } catch {
+                #expect((error as? EngineError)?.code == .runExists && "\(error)".contains("use it"), "\(error)")
+            }
+        } else {
+            #expect(try await again() == made.run)
+        }
+        #expect(try await other.run(made.run).state == .ready)
+        #expect(try await other.verify(made.run) == [])
+        #expect(try await run.repository.worktreeCount() == 3)
     }
 
     @Test func `a branch that a person made after a kill stays, although it has the run's name and base`() async throws

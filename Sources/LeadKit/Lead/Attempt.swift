@@ -177,7 +177,7 @@ struct Attempt: Sendable {
                 let workdir = try await engine.spawn(request)
                 return try await engine.run(workdir.run)
             } catch {
-                guard error.disposition == .retry, error.code != .invalidInput, retries > 0 else { throw error }
+                guard error.mayRepeat, retries > 0 else { throw error }
                 retries -= 1
                 logger.notice("trying to spawn again", metadata: ["error": "\(error)"])
                 try await Task.sleep(for: .milliseconds(200))

@@ -38,8 +38,9 @@ extension Engine {
         let decided: Decision
         do { decided = try await decide(request, key, role) } catch {
             // What a run has made is in the way of a second one of its name, and that it exists is the reason.
-            if let known = try await registry.run(key) { throw RegistryError.runExists(known) }
-            throw error
+            guard let known = try await registry.run(key) else { throw error }
+            try await settle(left: known)
+            decided = try await decide(request, key, role)
         }
         let (intent, target, root) = (decided.intent, decided.target, decided.root)
         let run = try await begin(intent, switching: request.switching)
@@ -137,9 +138,10 @@ extension Engine {
     private func begin(_ intent: Run, switching: Bool) async throws -> Run {
         do {
             return try await registry.begin(intent, switching: switching, limits: configuration.limits)
+        } catch RegistryError.creationInProgress(let other) where other.key == intent.key {
+            try await settle(left: other)
+            return try await registry.begin(intent, switching: switching, limits: configuration.limits)
         } catch RegistryError.creationInProgress(let other) {
-            // The lease of this run is ours, so nobody is at work on it.
-            guard other.key != intent.key else { throw RegistryError.runExists(other) }
             guard let lease = try Lease(ifFree: other.key, state: configuration.state) else {
                 throw RegistryError.creationInProgress(other)
             }
@@ -147,6 +149,20 @@ extension Engine {
             if let left = try await registry.run(other.key), left.state == .creating { _ = try await settle(left) }
             return try await registry.begin(intent, switching: switching, limits: configuration.limits)
         }
+    }
+
+    /// Settles what a crash has left of the very run that is to be created, so that the same request can be made again. The
+    /// caller holds its lease, so nobody is at work on it.
+    /// - Throws: ``RegistryError/runExists(_:)`` for a run that is more than that.
+    private func settle(left run: Run) async throws {
+        guard run.state == .creating else { throw RegistryError.runExists(run) }
+        let settled = try await settle(run)
+        guard let now = try await registry.run(run.key) else { return }
+        guard now.state == .ready else { throw RegistryError.runExists(now) }
+        throw EngineError(
+            .runExists, .retry,
+            "run \(run.key) was created by a call that ended before it could answer; \(settled.detail). Its workdir is "
+                + "\(now.path): use it, or take a new run id.")
     }
 
     /// Undoes a creation, in any state that a crash may have left it in. May be repeated.
