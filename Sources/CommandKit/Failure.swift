@@ -32,22 +32,26 @@ package struct Failure: Error, CustomStringConvertible {
     package let code: EngineError.Code
     package let message: String
     package let disposition: EngineError.Disposition
+    /// As of ``EngineError``.
+    package let mayRepeat: Bool
     package let status: ExitStatus
     /// The plan as it is now, for a cleanup that was refused because things changed.
     package var plan: (text: String, json: JSON)?
 
     package init(
         _ code: EngineError.Code, _ message: String, _ disposition: EngineError.Disposition = .retry,
-        status: ExitStatus = .failed
+        mayRepeat: Bool = false, status: ExitStatus = .failed
     ) {
         self.code = code
         self.message = Suggestion.complete(message)
         self.disposition = disposition
+        self.mayRepeat = mayRepeat
         self.status = status
     }
 
     package init(_ error: EngineError) {
-        self.init(error.code, error.message, error.disposition, status: ExitStatus(error))
+        self.init(
+            error.code, error.message, error.disposition, mayRepeat: error.mayRepeat, status: ExitStatus(error))
     }
 
     /// Wrong usage, found after the arguments were parsed.
@@ -59,6 +63,7 @@ package struct Failure: Error, CustomStringConvertible {
     private var json: JSON {
         let error: JSON = [
             "code": .text(code.rawValue), "message": .text(message), "disposition": .text(disposition.rawValue),
+            "mayRepeat": .bool(mayRepeat),
         ]
         return if let plan { ["error": error, "plan": plan.json] } else { ["error": error] }
     }
@@ -77,6 +82,7 @@ package struct Failure: Error, CustomStringConvertible {
         case let error as ExitCode: return error.rawValue
         case let error as Failure: return error.reported
         case let error as EngineError: return Failure(error).reported
+        case let error as RegistryError: return Failure(EngineError.wrap(error, "wtengine")).reported
         case let error as InvalidName: return Failure(.invalidInput, error.description, status: .usage).reported
         default: return reportParsing(error, root)
         }

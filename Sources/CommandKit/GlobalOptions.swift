@@ -1,5 +1,6 @@
 package import ArgumentParser
 import Foundation
+import Glibc
 import Settings
 package import WorktreeEngine
 
@@ -21,6 +22,21 @@ package struct GlobalOptions: ParsableArguments {
 
     /// Opens the engine as the state directory's config.toml says.
     package func openEngine() async throws -> Engine { try await Engine.open(try configuration()) }
+
+    /// Opens the engine to look at what is there. Nothing is made in a state directory without a registry, so that a
+    /// misspelt one stays as it is; a person is told.
+    /// - Returns: nil when there is no registry, and so no run and no pool.
+    package func openToLook() async throws -> Engine? {
+        let configuration = try configuration()
+        if access(configuration.registryPath, F_OK) == 0 || errno != ENOENT && errno != ENOTDIR {
+            return try await Engine.open(configuration)
+        }
+        if Console.isRead, !json {
+            Console.tell(
+                "There is no registry in \(configuration.state): no run was created with this state directory.")
+        }
+        return nil
+    }
 
     /// Reads config.toml.
     package func configuration() throws -> Configuration {

@@ -12,6 +12,7 @@ extension AsyncParsableCommand {
         // that fails with EPIPE does not.
         signal(SIGPIPE, SIG_IGN)
         do {
+            try checkCommand(CommandLine.arguments.dropFirst().first)
             var command = try await asyncParseAsRoot(nil)
             try Log.start()
             if var command = command as? any AsyncParsableCommand {
@@ -23,5 +24,15 @@ extension AsyncParsableCommand {
             Glibc.exit(Failure.report(error, from: Self.self))
         }
         Glibc.exit(0)
+    }
+
+    /// The argument parser takes a command that it does not know for a value, and complains about the options behind it.
+    private static func checkCommand(_ word: String?) throws {
+        let commands = configuration.subcommands.compactMap { $0.configuration.commandName }
+        guard let word, !word.hasPrefix("-"), word != "help", !commands.isEmpty, !commands.contains(word) else {
+            return
+        }
+        throw Failure.usage(
+            "\(word.debugDescription) is not a command. The commands are \(commands.joined(separator: ", ")).")
     }
 }

@@ -1,4 +1,4 @@
-public import Foundation
+package import Foundation
 import GRDB
 
 /// Something that an issue has to be told, kept until its outbox has it.

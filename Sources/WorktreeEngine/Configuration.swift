@@ -67,5 +67,5 @@ public struct Configuration: Sendable {
     }
 
     /// The registry's file.
-    var registryPath: String { "\(state)/registry.sqlite" }
+    package var registryPath: String { "\(state)/registry.sqlite" }
 }

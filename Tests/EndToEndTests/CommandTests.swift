@@ -94,6 +94,36 @@ private let run2 = "2026-02-14-backend-0002"
         #expect(try await tool("which", scratch.path).status == 1)
     }
 
+    @Test(arguments: [["list"], ["audit"], ["verify"], ["pool", "status"], ["show", "local#1", run1], ["which"]])
+    func `looking makes no registry where there is none`(_ arguments: [String]) async throws {
+        let scratch = try Scratch()
+        let tool = try Tool(scratch)
+        let answer = try await tool.run(arguments + ["--json", "--state", "\(scratch.path)/misspelt"])
+        let isQuestionOfOne = ["show", "which"].contains(arguments[0])
+        #expect(answer.status == (isQuestionOfOne ? 1 : 0), "\(answer.message)")
+        #expect(answer.output == (isQuestionOfOne || arguments == ["audit"] ? "" : "[]\n"))
+        #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/misspelt"))
+    }
+
+    @Test func `a misspelt command is named`() async throws {
+        let scratch = try Scratch()
+        let answer = try await Tool(scratch)("spwan", "--repo", ".")
+        #expect(answer.status == 64 && answer.message.contains("\"spwan\" is not a command"), "\(answer.message)")
+    }
+
+    @Test func `a plan that cannot be confirmed is blocked`() async throws {
+        let scratch = try Scratch()
+        let repository = try await scratch.repository()
+        let tool = try Tool(scratch)
+        _ = try await tool.spawn(repository, issue: "local#1", run: run1)
+        #expect(try await tool("lock", "local#1", run1, "--reason", "a demo").status == 0)
+        let answer = try await tool("cleanup", "local#1", run1, "--json")
+        #expect(answer.status == 3, "\(answer.message)")
+        #expect(try answer.object["lockReason"] as? String == "a demo")
+        #expect(try await tool("unlock", "local#1", run1).status == 0)
+        #expect(try await tool("cleanup", "local#1", run1, "--json").status == 0)
+    }
+
     @Test(arguments: [
         ["spawn"], ["spawn", "--repo", "."], ["detach", "local#1", "x", "--outcome", "great"], ["nonsense"],
         ["show", "local#0", "x"], ["show", "../evil#1", "x"], ["show", "local#1", "../x"], ["show", "local#1", "-x"],
@@ -113,10 +143,11 @@ private let run2 = "2026-02-14-backend-0002"
         let answer = try await tool("show", "local#1", run1, "--json")
         #expect(answer.status == 1)
         #expect(answer.output == "")
-        let document = try JSONSerialization.jsonObject(with: Data(answer.message.utf8)) as? [String: [String: String]]
-        #expect(document?["error"]?["code"] == "WT-RUN-UNKNOWN")
-        #expect(document?["error"]?["disposition"] == "retry")
-        #expect(document?["error"]?["message"]?.contains(run1) == true)
+        let document = try JSONSerialization.jsonObject(with: Data(answer.message.utf8)) as? [String: [String: Any]]
+        let error = document?["error"]
+        #expect(error?["code"] as? String == "WT-RUN-UNKNOWN")
+        #expect(error?["disposition"] as? String == "retry" && error?["mayRepeat"] as? Bool == false)
+        #expect((error?["message"] as? String)?.contains(run1) == true)
     }
 
     @Test func `a configuration with an unknown key is refused with its name`() async throws {

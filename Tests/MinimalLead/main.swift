@@ -45,7 +45,7 @@ func lead(_ path: String, state: String, command: String) async throws {
                 try await gate.keep(finish, of: key)
             } catch {
                 // A run that was made ends, so that another may begin; when none was made, there is nothing to end.
-                try? await engine.detach(key, outcome: .fail)
+                _ = try? await engine.detach(key, outcome: .fail)
                 // The task becomes blocked, or is gated for a person, with the way out in the event.
                 try await gate.close(key, after: error, during: "spawn", repository: repository)
             }

@@ -30,7 +30,7 @@ struct Audit: AsyncParsableCommand {
     @OptionGroup var global: GlobalOptions
 
     func run() async throws {
-        let events = try await global.openEngine().audit(issue: issue, run: run, since: since)
+        let events = try await global.openToLook()?.audit(issue: issue, run: run, since: since) ?? []
         if events.isEmpty {
             if Console.isRead, !global.json { Console.tell("No events match.") }
             return

@@ -8,10 +8,11 @@ struct Cleanup: AsyncParsableCommand {
         abstract: "Plan the removal of a workdir, and carry it out when confirmed.",
         discussion: """
             Without --confirm it prints what would go, what is at risk and a token, and changes nothing; on a terminal \
-            it then asks for the run id and goes ahead when that is typed. The exit code is 5 when work is at risk.
+            it then asks for the run id and goes ahead when that is typed. The exit code is 5 when work is at risk, and 3 \
+            when the plan could not be confirmed, since it is locked or a process is inside.
 
               wtengine cleanup local#12 2026-02-14-backend-0001
-              wtengine cleanup local#12 2026-02-14-backend-0001 --confirm 3f9c2ab1
+              wtengine cleanup local#12 2026-02-14-backend-0001 --confirm TOKEN
 
             The token stands for the work and the files that were printed: when any of them has changed since, the \
             cleanup is refused and the new plan is printed. A process inside and a lock refuse it whatever the token \
@@ -41,11 +42,11 @@ struct Cleanup: AsyncParsableCommand {
             return try await carryOut(plan, engine)
         }
         let isRefused = !plan.risks.isEmpty
-        guard Console.isInteractive, !global.json, plan.processes.isEmpty, plan.run.lockReason == nil,
-            !isRefused || discard
-        else {
+        let isBlocked = !plan.processes.isEmpty || plan.run.lockReason != nil
+        guard Console.isInteractive, !global.json, !isBlocked, !isRefused || discard else {
             try answer(plan)
             if isRefused { throw ExitStatus.refused.code }
+            if isBlocked { throw ExitStatus.blocked.code }
             return
         }
         // No advice: what to do next is asked here.
@@ -78,6 +79,9 @@ struct Cleanup: AsyncParsableCommand {
         if !global.json {
             if let branch = report.deletedBranch { Console.tell("deleted branch \(branch)") }
             for risk in report.discarded { Console.tell("dropped \(risk.kind.rawValue) \(Table.visible(risk.path))") }
+            for risk in plan.risks where !report.discarded.contains(risk) && discard {
+                Console.tell("kept \(risk.kind.rawValue) \(Table.visible(risk.path)) (\(Table.visible(risk.detail)))")
+            }
         }
         if report.trashPending { await engine.emptyTrash() }
     }

@@ -35,7 +35,7 @@ struct List: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let all = try await global.openEngine().runs(repository: repo, issue: issue)
+        let all = try await global.openToLook()?.runs(repository: repo, issue: issue) ?? []
         let runs = states.isEmpty ? all : all.filter { states.contains($0.state) }
         if runs.isEmpty, !global.json {
             if Console.isRead { Console.tell(Suggestion.complete("No runs match. `wtengine spawn` creates one.")) }

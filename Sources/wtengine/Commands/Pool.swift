@@ -70,7 +70,7 @@ struct PoolCommand: AsyncParsableCommand {
         @OptionGroup var global: GlobalOptions
 
         func run() async throws {
-            let pools = try await global.openEngine().poolStatus()
+            let pools = try await global.openToLook()?.poolStatus() ?? []
             let table = Table(
                 header: ["READY", "SIZE", "STALE", "COMMIT", "BASE", "REPOSITORY"],
                 rows: pools.map {

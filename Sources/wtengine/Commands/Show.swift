@@ -15,7 +15,9 @@ struct Show: AsyncParsableCommand {
     @OptionGroup var global: GlobalOptions
 
     func run() async throws {
-        let run = try await global.openEngine().run(target.key)
+        guard let run = try await global.openToLook()?.run(target.key) else {
+            throw RegistryError.unknownRun(target.key)
+        }
         try global.answer(json: run.json, text: run.details)
     }
 }

@@ -25,7 +25,7 @@ struct Spawn: AsyncParsableCommand {
     var repo: String
 
     @Option(
-        help: ArgumentHelp("The piece of work: local#12 or org/repo#123.", valueName: "issue"),
+        help: ArgumentHelp("The piece of work: local#12, org/repo#123 or group/subgroup/repo#123.", valueName: "issue"),
         transform: { try IssueRef($0) })
     var issue: IssueRef
 

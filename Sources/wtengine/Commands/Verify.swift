@@ -29,10 +29,13 @@ struct Verify: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let engine = try await global.openEngine()
+        let engine = try await global.openToLook()
+        if engine == nil, let key = givenKey { throw RegistryError.unknownRun(key) }
         var results: [(key: RunKey, problems: [String])] = []
-        for key in try await keys(engine) {
-            results.append((key, try await problems(key, engine).map(Suggestion.complete)))
+        if let engine {
+            for key in try await keys(engine) {
+                results.append((key, try await problems(key, engine).map(Suggestion.complete)))
+            }
         }
         try global.answer(
             json: .array(
@@ -52,8 +55,13 @@ struct Verify: AsyncParsableCommand {
         }
     }
 
+    private var givenKey: RunKey? {
+        guard let issue, let run else { return nil }
+        return RunKey(issue: issue, run: run)
+    }
+
     private func keys(_ engine: Engine) async throws -> [RunKey] {
-        if let issue, let run { return [RunKey(issue: issue, run: run)] }
+        if let givenKey { return [givenKey] }
         // The others have no workdir that could be right or wrong.
         return try await engine.runs().filter { ![.creating, .cleaning, .removed].contains($0.state) }.map(\.key)
     }

@@ -27,7 +27,7 @@ struct Which: AsyncParsableCommand {
 
     func run() async throws {
         let path = try absolutePath(path)
-        guard let run = try await global.openEngine().run(containing: path) else {
+        guard let run = try await global.openToLook()?.run(containing: path) else {
             throw Failure(.unknownRun, "\(path) lies in no workdir. `wtengine list` shows where the workdirs are.")
         }
         try global.answer(json: run.json, text: run.key.description)
