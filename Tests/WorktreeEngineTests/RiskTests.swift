@@ -137,6 +137,13 @@ extension RiskCase {
             "detached commits that were left and kept",
             "git checkout -q --detach; git commit -q --allow-empty -m one; git branch keep; git checkout -q $BRANCH"),
         Self(
+            "a reflog that cannot be read",
+            "log=$(git rev-parse --git-path logs/HEAD); rm $log; ln -s /etc/passwd $log", "untracked ."),
+        Self(
+            "a reflog of no use",
+            "log=$(git rev-parse --git-path logs/HEAD); x=$(printf '%040d' 7); "
+                + "printf '%s %s a <b> 0 +0000\\tcheckout: moving from %s to y\\n\\377 --all\\n' $x $x $x >> $log"),
+        Self(
             "commits of a branch that was left and deleted",
             "git checkout -q -b other; git commit -q --allow-empty -m one; git checkout -q -; git branch -qD other"),
         Self(

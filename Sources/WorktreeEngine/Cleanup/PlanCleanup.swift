@@ -164,32 +164,8 @@ extension Engine {
             if state.headBranch == nil, let head = state.headCommit { try await add(head, "HEAD") }
             for reference in perWorktreeReferences(gitDir) { try await add(reference.id, reference.name) }
         }
-        add(try await ownCommits(ofAny: leftByCheckouts(gitDir), in: commonDir), "logs/HEAD")
+        add(try await ownCommits(ofAny: Self.leftByCheckouts(gitDir), in: commonDir), "logs/HEAD")
         return risks
-    }
-
-    /// Where a detached HEAD was when something else was checked out. Whoever leaves commits there is only warned by git,
-    /// and then nothing but this reflog has them. What was amended, rebased, reset or deleted with its branch was given up
-    /// on purpose.
-    /// See: git `builtin/checkout.c` (`update_refs_for_switched_branch`, `orphaned_commit_warning`)
-    private func leftByCheckouts(_ gitDir: String) throws -> [String] {
-        guard let logs = try? Directory(gitDir).open("logs"), let log = try logs.read("HEAD", limit: 64 << 20) else {
-            return []
-        }
-        var tips: Set<String> = []
-        for line in log.split(separator: "\n") {
-            // `<old> <new> <identity>TAB<message>`. See: git `refs/files-backend.c` (`log_ref_write_fd`)
-            let old = line.prefix { $0 != " " }
-            // Of a branch it has the name there.
-            guard let tab = line.firstIndex(of: "\t"), line[tab...].hasPrefix("\tcheckout: moving from \(old) to ")
-            else {
-                continue
-            }
-            if [40, 64].contains(old.utf8.count), old.utf8.allSatisfy({ isxdigit(Int32($0)) != 0 }) {
-                tips.insert(String(old))
-            }
-        }
-        return tips.sorted()
     }
 
     /// References that live in the admin entry and go with it. See: man git-worktree (REFS)

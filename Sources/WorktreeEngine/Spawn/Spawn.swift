@@ -158,11 +158,13 @@ extension Engine {
         guard run.state == .creating else { throw RegistryError.runExists(run) }
         let settled = try await settle(run)
         guard let now = try await registry.run(run.key) else { return }
-        guard now.state == .ready else { throw RegistryError.runExists(now) }
         throw EngineError(
             .runExists, .retry,
-            "run \(run.key) was created by a call that ended before it could answer; \(settled.detail). Its workdir is "
-                + "\(now.path): use it, or take a new run id.")
+            now.state == .ready
+                ? "run \(run.key) was created by a call that ended before it could answer. Its workdir is \(now.path): use "
+                    + "it, or take a new run id."
+                : "run \(run.key) was left half-made by a crash, and that could not be undone: \(settled.detail) "
+                    + "`wtengine recover` tries again; or take a new run id.")
     }
 
     /// Undoes a creation, in any state that a crash may have left it in. May be repeated.
