@@ -32,7 +32,7 @@ import Testing
             let registry = try scratch.registry()
             for number in 1...200 { try await registry.spawn(makeRun("local#\(number)")) }
         }
-        try await DatabaseQueue(path: path).writeWithoutTransaction {
+        try await database(path).writeWithoutTransaction {
             try $0.execute(sql: "PRAGMA wal_checkpoint(TRUNCATE)")
         }
         let file = try #require(FileHandle(forUpdatingAtPath: path))
@@ -145,9 +145,16 @@ import Testing
         #expect(try await scratch.registry().rootMarker("/r") == "one")
     }
 
+    /// A connection that waits for a lock: a registry that has just gone may still be closing the file.
+    private func database(_ path: String) throws -> DatabaseQueue {
+        var configuration = GRDB.Configuration()
+        configuration.busyMode = .timeout(10)
+        return try DatabaseQueue(path: path, configuration: configuration)
+    }
+
     /// Runs SQL beside the registry, as a person with a shell might.
     @discardableResult
     private func sql(_ statement: String, _ path: String) async throws -> [Row] {
-        try DatabaseQueue(path: path).write { try Row.fetchAll($0, sql: statement) }
+        try database(path).write { try Row.fetchAll($0, sql: statement) }
     }
 }

@@ -19,13 +19,22 @@ struct SQLiteFixture {
         outbox = try SQLiteOutbox(path: path, labels: labels, actor: "lead-qa", patience: .milliseconds(50))
     }
 
+    /// A connection that waits for a lock, since the outbox may be at work.
+    private var database: DatabaseQueue {
+        get throws {
+            var configuration = GRDB.Configuration()
+            configuration.busyMode = .timeout(10)
+            return try DatabaseQueue(path: path, configuration: configuration)
+        }
+    }
+
     /// What another program does to the file.
     func execute(_ sql: String) async throws {
-        try await DatabaseQueue(path: path).writeWithoutTransaction { try $0.execute(sql: sql) }
+        try await database.writeWithoutTransaction { try $0.execute(sql: sql) }
     }
 
     func strings(_ sql: String) async throws -> [String] {
-        try await DatabaseQueue(path: path).read { try String.fetchAll($0, sql: sql) }
+        try await database.read { try String.fetchAll($0, sql: sql) }
     }
 
     /// An open issue that waits for lead-qa.
