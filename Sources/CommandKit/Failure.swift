@@ -82,7 +82,6 @@ package struct Failure: Error, CustomStringConvertible {
         case let error as ExitCode: return error.rawValue
         case let error as Failure: return error.reported
         case let error as EngineError: return Failure(error).reported
-        case let error as RegistryError: return Failure(EngineError.wrap(error, "wtengine")).reported
         case let error as InvalidName: return Failure(.invalidInput, error.description, status: .usage).reported
         default: return reportParsing(error, root)
         }

@@ -38,6 +38,14 @@ package struct GlobalOptions: ParsableArguments {
         return nil
     }
 
+    /// Why nothing is known where there is no registry.
+    package func noRegistry(_ what: String) throws -> Failure {
+        Failure(
+            .unknownRun,
+            "\(what): there is no registry in \(try stateDirectory()). Name the state directory of its run with --state or "
+                + "$WTENGINE_STATE.")
+    }
+
     /// Reads config.toml.
     package func configuration() throws -> Configuration {
         let state = try stateDirectory()

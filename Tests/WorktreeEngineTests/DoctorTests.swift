@@ -47,11 +47,29 @@ import Testing
         #expect(try await left().isEmpty)
     }
 
-    @Test func `runs below a root that is not there are counted`() async throws {
+    @Test(arguments: [
+        "cp -a $D $D.copy; rm -r $D; mv $D.copy $D", "rm $D/.git", "rm -r $D; echo x > $D", "rm -r $D; ln -s / $D",
+    ])
+    func `what is not the workdir that was made is told, and not removed`(_ script: String) async throws {
+        let run = try await RunFixture()
+        try await shell(script, in: "/", ["D": run.path])
+        let findings = try await run.engine.doctor().filter { $0.level == .warning }
+        #expect(findings.map(\.remedy) == ["wtengine verify \(run.key)"], "\(findings)")
+        #expect(try await code { _ = try await run.engine.planCleanup(run.key) } == .identity)
+        // As the message says.
+        try await shell("mv $D $D.away", in: "/", ["D": run.path])
+        let plan = try await run.engine.planCleanup(run.key)
+        #expect(try await run.engine.cleanup(plan).run.state == .removed)
+    }
+
+    @Test func `runs below a root that is not there are counted, and it is not made anew`() async throws {
         let run = try await RunFixture()
         let root = try await run.engine.run(run.key).root
         try await shell("mv \(root) \(root).away", in: "/")
+        #expect(try await code { _ = try await run.sibling() } == .root)
+        #expect(!FileManager.default.fileExists(atPath: root))
         let findings = try await run.engine.doctor()
+        #expect(findings.contains { $0.level == .error && $0.message.contains("\(root) is gone") }, "\(findings)")
         #expect(findings.contains { $0.message == "root \(root): 1 run(s) there were not looked at" }, "\(findings)")
     }
 
@@ -153,7 +171,9 @@ import Testing
         try FileManager.default.removeItem(atPath: run.repository.path)
         let finding = try #require(try await run.engine.doctor().first { $0.level == .error })
         #expect(finding.message == "the repository \(run.repository.path) of run \(run.key) is gone")
-        #expect(finding.remedy == "look at \(run.path), then: wtengine cleanup \(run.key)")
+        #expect(
+            finding.remedy
+                == "put it back if it was moved; otherwise look at \(run.path), then: wtengine cleanup \(run.key)")
         let problems = try await run.engine.verify(run.key)
         #expect(problems.count == 1 && problems[0].contains("is gone"), "\(problems)")
     }

@@ -15,6 +15,7 @@ import Testing
     {
         let run = try await RunFixture(materializer)
         try await run.sh("echo unsaved > new.txt")
+        try await run.engine.lock(run.key, reason: "evidence: #7")
         let row = try await run.engine.run(run.key)
         let before = try snapshot(run.path)
         try await shell(script, in: "\(run.scratch.path)/state")
@@ -23,7 +24,7 @@ import Testing
         #expect(runs == [run.key])
         let engine = try await run.scratch.engine()
         let back = try await engine.run(run.key)
-        #expect(back.state == .ready && back.isActive)
+        #expect(back.state == .ready && back.isActive && back.lockReason == "evidence: #7")
         #expect(back.path == row.path && back.identity == row.identity && back.branch == row.branch)
         #expect(back.base == row.base && back.adminID == row.adminID && back.materializer == row.materializer)
         #expect(try snapshot(run.path) == before)

@@ -167,6 +167,12 @@ extension RiskCase {
         Self(
             "stash on a detached HEAD", "git checkout -q --detach; echo x >> README.md; git stash -q",
             "stash refs/stash"),
+        Self(
+            "stash on a detached HEAD that was left",
+            "git checkout -q --detach; echo x >> README.md; git stash -q; git checkout -q $BRANCH", "stash refs/stash"),
+        Self(
+            "stash on a detached HEAD elsewhere, at the same commit",
+            "cd $REPO; git checkout -q --detach; echo x >> README.md; git stash -q; git checkout -q main"),
         Self("stash elsewhere", "cd $REPO; echo x >> README.md; git stash -q"),
     ]
 

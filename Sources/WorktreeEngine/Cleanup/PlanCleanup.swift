@@ -48,8 +48,9 @@ extension Engine {
                 if let operation = Operation.inProgress(gitDir) {
                     risks.append(Risk(kind: .operation, path: operation, detail: "\(operation) in progress"))
                 }
-                risks += stashRisks(run, state)
-                risks += try await commitRisks(run, state, gitDir: gitDir, commonDir: commonDir)
+                let left = try Self.leftByCheckouts(gitDir)
+                risks += stashRisks(run, state, left)
+                risks += try await commitRisks(run, state, left, gitDir: gitDir, commonDir: commonDir)
                 risks += try await nestedRisks(run, state, workdir: workdir, gitDir: gitDir)
                 branch = try await decideBranch(run, commonDir: commonDir)
                 risks += branch.risks
@@ -69,7 +70,9 @@ extension Engine {
                 risks.append(
                     Risk(
                         kind: .untracked, path: ".",
-                        detail: "the repository \(run.commonDir) is gone, so that nothing here can be compared with it")
+                        detail:
+                            "the repository \(run.commonDir) is gone, so that nothing here can be compared with it; put it back if it was moved"
+                    )
                 )
             }
         } else if run.materializer != .clone {
@@ -121,20 +124,25 @@ extension Engine {
         return (risks, ignored)
     }
 
-    private func stashRisks(_ run: Run, _ state: WorkingState) -> [Risk] {
+    /// - Parameter left: the commits at which a detached HEAD was left.
+    private func stashRisks(_ run: Run, _ state: WorkingState, _ left: [String]) -> [Risk] {
         state.stashes.compactMap { stash in
             // git writes "WIP on <branch>: ..." or "On <branch>: ...". See: git `builtin/stash.c`
             let onBranch = run.branch.map { name in
                 stash.message.hasPrefix("WIP on \(name):") || stash.message.hasPrefix("On \(name):")
             }
-            let onDetached = stash.message.contains("n (no branch):") && stash.parent == (state.headCommit ?? run.base)
-            guard run.materializer == .clone || onBranch == true || onDetached else { return nil }
-            return Risk(kind: .stash, path: "refs/stash", detail: stash.message)
+            // Runs that stand on the commit by a branch have nothing to do with it.
+            let heads = left + (state.headBranch == nil ? [state.headCommit].compactMap(\.self) : [])
+            let onDetached = stash.message.contains("n (no branch):") && stash.parent.map(heads.contains) == true
+            let isClone = run.materializer == .clone
+            guard isClone || onBranch == true || onDetached else { return nil }
+            let fate = isClone ? "goes with the clone" : "stays in the repository; git stash drop ends this"
+            return Risk(kind: .stash, path: "refs/stash", detail: "\(stash.message) (\(fate))")
         }
     }
 
     private func commitRisks(
-        _ run: Run, _ state: WorkingState, gitDir: String, commonDir: String
+        _ run: Run, _ state: WorkingState, _ left: [String], gitDir: String, commonDir: String
     ) async throws -> [Risk] {
         var risks: [Risk] = []
         var seen: Set<String> = []
@@ -164,7 +172,7 @@ extension Engine {
             if state.headBranch == nil, let head = state.headCommit { try await add(head, "HEAD") }
             for reference in perWorktreeReferences(gitDir) { try await add(reference.id, reference.name) }
         }
-        add(try await ownCommits(ofAny: Self.leftByCheckouts(gitDir), in: commonDir), "logs/HEAD")
+        add(try await ownCommits(ofAny: left, in: commonDir), "logs/HEAD")
         return risks
     }
 
@@ -267,6 +275,8 @@ extension EngineError {
         EngineError(
             .identity, .needsHuman,
             "\(mismatch), so it is not taken for the workdir of run \(run.key) and nothing is removed. Look at it, put back "
-                + "what was moved (or `git worktree repair` it), then try again.")
+                + "what was moved (or `git -C \(shellQuoted(run.repo)) worktree repair`, without a path), then try again. Is it "
+                + "a copy, or something else: move it away, then `wtengine cleanup \(run.key)` removes what is left of the run."
+        )
     }
 }

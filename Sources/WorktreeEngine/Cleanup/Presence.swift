@@ -27,6 +27,10 @@ extension Engine {
                 return run.path
             } catch let error as SystemError where error.errno == .noSuchFileOrDirectory {
                 return nil
+            } catch let error as SystemError
+                where error.errno == .notDirectory || error.errno == .tooManySymbolicLinkLevels
+            {
+                throw EngineError.mismatch(run, "\(run.path) is not a directory")
             }
         }
     }

@@ -17,8 +17,16 @@ struct Root: Sendable {
 
     /// Checks or makes the private directory of a root, and compares its marker with the registry's.
     static func prepare(_ configured: String, make: Bool, registry: Registry) async throws -> Root {
-        if make { try makeDirectories(configured) }
+        // One that was there before was moved, or is not mounted: an empty one would be in the way when it comes back.
+        if make, try await registry.rootMarker(configured) == nil { try makeDirectories(configured) }
         guard let path = realPath(configured) else {
+            if let marker = try await registry.rootMarker(configured) {
+                let own = shellQuoted("\(configured)/\(privateName)")
+                throw EngineError(
+                    .root, .blocked,
+                    "the root \(configured) is gone. Put it back, or mount it; nothing below it is taken for gone. If it was "
+                        + "deleted on purpose: mkdir -p -m 700 \(own); echo \(marker) > \(own)/marker")
+            }
             throw EngineError(
                 .root, .blocked,
                 "the root \(configured) does not exist. Mount or create it, or change `roots` of the configuration.")

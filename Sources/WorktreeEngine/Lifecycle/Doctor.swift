@@ -57,11 +57,18 @@ extension Engine {
         let isDefault = configuration.roots.isEmpty
         var findings: [Finding] = []
         for path in isDefault ? ["\(configuration.state)/workdirs"] : configuration.roots {
-            if isDefault, realPath(path) == nil {
-                findings.append(Finding(level: .info, message: "root \(path) is made by the first spawn", remedy: nil))
-                continue
-            }
             do {
+                if isDefault, realPath(path) == nil, try await registry.rootMarker(path) == nil {
+                    let outer = RepositoryLocation.worktree(above: configuration.state)
+                    findings.append(
+                        outer.map {
+                            Finding(
+                                level: .error,
+                                message: "root \(path), which does not exist yet, lies inside the worktree \($0)",
+                                remedy: "name another root in config.toml")
+                        } ?? Finding(level: .info, message: "root \(path) is made by the first spawn", remedy: nil))
+                    continue
+                }
                 let root = try await Root.prepare(path, make: false, registry: registry)
                 let free = try root.freeBytes()
                 let low = free < configuration.diskReserve
@@ -150,7 +157,11 @@ extension Engine {
             if isOrphan(run) {
                 return Finding(
                     level: .error, message: "the repository \(run.repo) of run \(run.key) is gone",
-                    remedy: "look at \(run.path), then: wtengine cleanup \(run.key)")
+                    remedy:
+                        "put it back if it was moved; otherwise look at \(run.path), then: wtengine cleanup \(run.key)")
+            }
+            if let problem = mismatch(run) {
+                return Finding(level: .warning, message: problem, remedy: "wtengine verify \(run.key)")
             }
             if run.state == .attached, !run.superseded, let worker = run.worker, !ProcessTable.isAlive(worker) {
                 return Finding(
@@ -161,6 +172,12 @@ extension Engine {
             return nil
         case .removed: return nil
         }
+    }
+
+    /// Why what stands at the path of a workdir is not taken for it.
+    private func mismatch(_ run: Run) -> String? {
+        guard let workdir = try? Directory(run.path) else { return "\(run.path) of run \(run.key) is no directory" }
+        return AdminEntry.mismatch(run, workdir: workdir).map { "\($0), which is that of run \(run.key)" }
     }
 
     /// Whether git cannot work in a workdir any more. A clone has all that it needs.

@@ -7,7 +7,7 @@ extension Engine {
     /// Rebuilds the registry from the records that admin entries and clones carry. Runs that are known stay as they are.
     ///
     /// A damaged registry is set aside first, never deleted. Runs come back as `ready`, never as ended, so that no policy
-    /// applies to them before somebody says that they have ended. Of several runs of one issue and role the newest is
+    /// applies to them before somebody says that they have ended, and locked as they were. Of several runs of one issue and role the newest is
     /// the active one; the others are superseded, and the clock of their policy starts anew.
     /// - Parameter repositories: further repositories whose admin entries are read; those that the workdirs below the
     ///   roots lead to are found by themselves.
@@ -61,7 +61,9 @@ extension Engine {
         }
         var adopted: [RunKey] = []
         for (record, identity) in records.sorted(by: { $0.0.createdAt < $1.0.createdAt }) {
-            guard let run = try? Run(record, identity), try await registry.adopt(run) else { continue }
+            guard var run = try? Run(record, identity) else { continue }
+            run.lockReason = AdminEntry.recordedLockReason(run)
+            guard try await registry.adopt(run) else { continue }
             adopted.append(run.key)
         }
         return adopted

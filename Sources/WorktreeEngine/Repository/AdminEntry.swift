@@ -79,6 +79,13 @@ enum AdminEntry {
         "wtengine \(run.key)" + (run.lockReason.map { ": \($0)" } ?? "")
     }
 
+    /// The reason that somebody gave for keeping the workdir, read back from the `locked` file; nil when nobody did.
+    static func recordedLockReason(_ run: Run) -> String? {
+        let prefix = "wtengine \(run.key): "
+        guard let text = (try? Directory(gitDir(run)).read("locked")) ?? nil, text.hasPrefix(prefix) else { return nil }
+        return String(text.dropFirst(prefix.count).prefix { $0 != "\n" })
+    }
+
     /// The git directory of the run's workdir.
     static func gitDir(_ run: Run) -> String {
         run.materializer == .clone ? "\(run.path)/.git" : path(run)

@@ -16,7 +16,7 @@ struct Show: AsyncParsableCommand {
 
     func run() async throws {
         guard let run = try await global.openToLook()?.run(target.key) else {
-            throw RegistryError.unknownRun(target.key)
+            throw try global.noRegistry("no run \(target.key) is known")
         }
         try global.answer(json: run.json, text: run.details)
     }

@@ -30,7 +30,7 @@ struct Verify: AsyncParsableCommand {
 
     func run() async throws {
         let engine = try await global.openToLook()
-        if engine == nil, let key = givenKey { throw RegistryError.unknownRun(key) }
+        if engine == nil, let key = givenKey { throw try global.noRegistry("no run \(key) is known") }
         var results: [(key: RunKey, problems: [String])] = []
         if let engine {
             for key in try await keys(engine) {

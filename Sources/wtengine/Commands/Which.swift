@@ -27,7 +27,10 @@ struct Which: AsyncParsableCommand {
 
     func run() async throws {
         let path = try absolutePath(path)
-        guard let run = try await global.openToLook()?.run(containing: path) else {
+        guard let engine = try await global.openToLook() else {
+            throw try global.noRegistry("\(path) lies in no known workdir")
+        }
+        guard let run = try await engine.run(containing: path) else {
             throw Failure(.unknownRun, "\(path) lies in no workdir. `wtengine list` shows where the workdirs are.")
         }
         try global.answer(json: run.json, text: run.key.description)
