@@ -134,6 +134,22 @@ extension RiskCase {
             "git checkout -q --detach; echo x >> README.md; git commit -qam one; git checkout -q $BRANCH",
             "detached-commits logs/HEAD"),
         Self(
+            "detached commits that were left by a rebase of the branch",
+            "git commit -q --allow-empty -m x; git checkout -q --detach main; echo x >> README.md; git commit -qam one; "
+                + "git rebase -q main $BRANCH", "detached-commits logs/HEAD"),
+        Self(
+            "detached commits that were left for an unborn branch",
+            "git checkout -q --detach; echo x >> README.md; git commit -qam one; git checkout -q --orphan new; "
+                + "git commit -qm two; git checkout -q $BRANCH", "detached-commits logs/HEAD"),
+        Self(
+            "commits that were looked at and then squashed",
+            "git commit -q --allow-empty -m a; git commit -q --allow-empty -m b; git checkout -q HEAD~1; "
+                + "git checkout -q -; git reset -q --soft HEAD~2; git commit -q --allow-empty -m ab"),
+        Self(
+            "detached commits that got a branch and were amended",
+            "git checkout -q --detach; git commit -q --allow-empty -m a; git checkout -q -b feature; "
+                + "git commit -q --amend --allow-empty -m b"),
+        Self(
             "detached commits that were left and kept",
             "git checkout -q --detach; git commit -q --allow-empty -m one; git branch keep; git checkout -q $BRANCH"),
         Self(
@@ -143,6 +159,13 @@ extension RiskCase {
             "a reflog of no use",
             "log=$(git rev-parse --git-path logs/HEAD); x=$(printf '%040d' 7); "
                 + "printf '%s %s a <b> 0 +0000\\tcheckout: moving from %s to y\\n\\377 --all\\n' $x $x $x >> $log"),
+        Self(
+            "a reflog that names a commit without its parent",
+            "log=$(git rev-parse --git-path logs/HEAD); b=$(git rev-parse HEAD); "
+                + "c=$(git cat-file commit HEAD | sed '1aparent 0123456789012345678901234567890123456789' "
+                + "| git hash-object -w -t commit --literally --stdin); "
+                + "printf '%s %s a <b> 0 +0000\\tcommit: x\\n%s %s a <b> 0 +0000\\tcheckout: moving from %s to y\\n' "
+                + "$b $c $c $b $c >> $log", "untracked ."),
         Self(
             "commits of a branch that was left and deleted",
             "git checkout -q -b other; git commit -q --allow-empty -m one; git checkout -q -; git branch -qD other"),
@@ -219,6 +242,10 @@ extension RiskCase {
         Self(
             "ignored, modified", "git clone -q $REPO build/dep; echo x >> build/dep/README.md",
             "nested-repository build/dep"),
+        Self(
+            "ignored, with detached commits that were left",
+            "git clone -q $REPO build/dep; cd build/dep; git checkout -q --detach; git commit -q --allow-empty -m x; "
+                + "git checkout -q main", "nested-repository build/dep"),
         Self("ignored, empty", "git init -q build/dep", "nested-repository build/dep"),
         Self(
             "ignored and bare", "git init -q --bare build/b.git; git push -q build/b.git HEAD:refs/heads/x",

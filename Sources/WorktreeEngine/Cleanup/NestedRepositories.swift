@@ -129,6 +129,9 @@ extension Engine {
                     return "commits that no remote-tracking branch reaches"
                 }
             }
+            if try await !ownCommits(ofAny: Self.leftHeads(gitDir).commits, in: commonDir).isEmpty {
+                return "commits of a detached HEAD that was left"
+            }
             for reference in try await references(in: commonDir) where !reference.name.hasPrefix("refs/remotes/") {
                 if reference.name == "refs/stash" { return "stash entries" }
                 if try await !ownCommits(of: reference.id, in: commonDir, onlyPrefix: "refs/remotes/").isEmpty {

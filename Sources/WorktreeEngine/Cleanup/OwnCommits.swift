@@ -1,7 +1,5 @@
 import Git
-import Glibc
 import Registry
-import SystemPackage
 
 /// A commit that would be lost.
 struct OwnCommit: Sendable {
@@ -13,7 +11,7 @@ extension Engine {
     /// Asks libgit2 about references and history of a git directory: with the handle that is kept of a repository that
     /// runs are made of, and with a new one elsewhere.
     /// - Returns: nil when git has to be asked.
-    private func asking<T: Sendable>(
+    func asking<T: Sendable>(
         _ gitDir: String, _ body: @escaping @Sendable (borrowing Repository) throws -> T
     ) async throws -> T? {
         let kept = knownActor(for: gitDir)?.history
@@ -46,51 +44,8 @@ extension Engine {
         return try await listed([tip], in: gitDir, excluding: excluded, onlyPrefix: onlyPrefix)
     }
 
-    /// Commits that any of `tips`, in hexadecimal, reaches and no reference does. What is not there any more does not count.
-    func ownCommits(ofAny tips: [String], in gitDir: String) async throws -> [OwnCommit] {
-        if tips.isEmpty { return [] }
-        let ids = tips.compactMap(ObjectID.init)
-        if ids.count == tips.count {
-            let found = try await asking(gitDir) { repository in
-                try repository.ownCommits(of: ids.filter { repository.hasCommit($0) }, excluding: ["refs/stash"]).map {
-                    OwnCommit(id: $0.description, summary: repository.summary(ofCommit: $0))
-                }
-            }
-            if let found { return found }
-        }
-        return try await listed(["--ignore-missing"] + tips, in: gitDir, excluding: ["refs/stash"], onlyPrefix: nil)
-    }
-
-    /// Where a detached HEAD was when something else was checked out, in hexadecimal. Whoever leaves commits there is only
-    /// warned by git, and then nothing but this reflog has them. What was amended, rebased, reset or deleted with its
-    /// branch was given up on purpose.
-    /// - Throws: ``CannotLook``.
-    /// See: git `builtin/checkout.c` (`update_refs_for_switched_branch`, `orphaned_commit_warning`)
-    static func leftByCheckouts(_ gitDir: String) throws -> [String] {
-        let log: String
-        do {
-            guard let text = try Directory(gitDir).open("logs").read("HEAD", limit: 64 << 20) else { return [] }
-            log = text
-        } catch {
-            // Without a reflog nothing was left that git could find again.
-            if error.errno == .noSuchFileOrDirectory { return [] }
-            throw CannotLook(reason: "the reflog cannot be read (\(error))")
-        }
-        var tips: Set<String> = []
-        for line in log.split(separator: "\n") {
-            // `<old> <new> <identity>TAB<message>`. See: git `refs/files-backend.c` (`log_ref_write_fd`)
-            let old = line.prefix { $0 != " " }
-            // Of a branch it has the name there.
-            guard let tab = line.firstIndex(of: "\t"), line[tab...].hasPrefix("\tcheckout: moving from \(old) to "),
-                [40, 64].contains(old.utf8.count), old.utf8.allSatisfy({ isxdigit(Int32($0)) != 0 })
-            else { continue }
-            tips.insert(String(old))
-        }
-        return tips.sorted()
-    }
-
     /// As git lists them. See: man git-rev-list
-    private func listed(
+    func listed(
         _ tips: [String], in gitDir: String, excluding: [String], onlyPrefix: String?
     ) async throws -> [OwnCommit] {
         let listed = try await git.offline.require(

@@ -48,9 +48,9 @@ extension Engine {
                 if let operation = Operation.inProgress(gitDir) {
                     risks.append(Risk(kind: .operation, path: operation, detail: "\(operation) in progress"))
                 }
-                let left = try Self.leftByCheckouts(gitDir)
-                risks += stashRisks(run, state, left)
-                risks += try await commitRisks(run, state, left, gitDir: gitDir, commonDir: commonDir)
+                let left = try Self.leftHeads(gitDir)
+                risks += stashRisks(run, state, left.all)
+                risks += try await commitRisks(run, state, left.commits, gitDir: gitDir, commonDir: commonDir)
                 risks += try await nestedRisks(run, state, workdir: workdir, gitDir: gitDir)
                 branch = try await decideBranch(run, commonDir: commonDir)
                 risks += branch.risks
@@ -125,14 +125,14 @@ extension Engine {
     }
 
     /// - Parameter left: the commits at which a detached HEAD was left.
-    private func stashRisks(_ run: Run, _ state: WorkingState, _ left: [String]) -> [Risk] {
+    private func stashRisks(_ run: Run, _ state: WorkingState, _ left: Set<String>) -> [Risk] {
         state.stashes.compactMap { stash in
             // git writes "WIP on <branch>: ..." or "On <branch>: ...". See: git `builtin/stash.c`
             let onBranch = run.branch.map { name in
                 stash.message.hasPrefix("WIP on \(name):") || stash.message.hasPrefix("On \(name):")
             }
             // Runs that stand on the commit by a branch have nothing to do with it.
-            let heads = left + (state.headBranch == nil ? [state.headCommit].compactMap(\.self) : [])
+            let heads = state.headBranch == nil ? left.union([state.headCommit].compactMap(\.self)) : left
             let onDetached = stash.message.contains("n (no branch):") && stash.parent.map(heads.contains) == true
             let isClone = run.materializer == .clone
             guard isClone || onBranch == true || onDetached else { return nil }

@@ -203,6 +203,16 @@ extension Engine {
                     let leadsNowhere =
                         names.contains(".git") && RepositoryLocation.gitDirectory(atDotGit: "\(path)/.git") == nil
                     guard run != nil && !names.isEmpty || leadsNowhere else { continue }
+                    let target = RepositoryLocation.gitFileTarget("\(path)/.git") ?? ""
+                    let commonDir = target.components(separatedBy: "/worktrees/")[0]
+                    if leadsNowhere, !target.isEmpty, access(commonDir, F_OK) != 0 {
+                        findings.append(
+                            Finding(
+                                level: .warning,
+                                message: "\(path) belongs to no run, and its repository \(commonDir) is not there",
+                                remedy: "put the repository back if it was moved, then: wtengine recover --rebuild"))
+                        continue
+                    }
                     let why =
                         run.map { "run \($0.key) was removed while it was elsewhere" } ?? "its repository forgot it"
                     findings.append(

@@ -21,8 +21,18 @@ extension Engine {
             for run in try await self.registry.runs(states: [.ready, .attached, .detached]) {
                 try Task.checkCancellation()
                 let isGone = try await self.isGone(run, roots)
-                if run.hasEnded, self.isDue(run, at: now) {
+                if isGone, self.isOrphan(run) {
+                    // A disk that is not mounted looks the same, and what the entry there holds cannot be asked.
+                    report.skipped.append(
+                        (
+                            run.key,
+                            "neither \(run.path) nor its repository \(run.repo) is there. Put them back; or `wtengine prune` forgets the run."
+                        ))
+                } else if run.hasEnded, self.isDue(run, at: now) {
                     try await self.applyPolicy(run, isGone: isGone, &report)
+                } else if isGone, let reason = run.lockReason {
+                    report.skipped.append(
+                        (run.key, "\(run.path) is gone, and locked: \(reason). Put it back, or unlock it."))
                 } else if isGone {
                     report.skipped.append(
                         (

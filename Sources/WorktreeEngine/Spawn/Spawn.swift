@@ -161,8 +161,8 @@ extension Engine {
         throw EngineError(
             .runExists, .retry,
             now.state == .ready
-                ? "run \(run.key) was created by a call that ended before it could answer. Its workdir is \(now.path): use "
-                    + "it, or take a new run id."
+                ? "run \(run.key) was created by a call that ended before it could answer. Its workdir is \(now.path), at "
+                    + "\(now.base.prefix(12)) of \(now.repo): use it, or take a new run id."
                 : "run \(run.key) was left half-made by a crash, and that could not be undone: \(settled.detail) "
                     + "`wtengine recover` tries again; or take a new run id.")
     }

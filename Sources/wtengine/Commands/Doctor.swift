@@ -22,8 +22,8 @@ struct Doctor: AsyncParsableCommand {
     func run() async throws {
         let findings = try await self.findings().map {
             (
-                level: $0.level, message: Suggestion.complete($0.message),
-                remedy: $0.remedy.map(Suggestion.completeRemedy)
+                level: $0.level, message: Suggestion.complete(global.json ? $0.message : Table.visible($0.message)),
+                remedy: $0.remedy.map { Suggestion.completeRemedy(global.json ? $0 : Table.visible($0)) }
             )
         }
         try global.answer(
