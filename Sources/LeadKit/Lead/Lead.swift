@@ -203,6 +203,9 @@ public actor Lead {
     private func resume(_ allocation: Allocation, _ group: Group) {
         let key = allocation.key
         if running[key] != nil || resting[key].map({ $0 > Date() }) == true { return }
+        // The attempt before it, which has just begun it, is about to end and to hand it on: as a new one, whose claim is not
+        // its own when it is there already.
+        if running.contains(where: { $0.key.issue == key.issue && $0.value.role == group.role }) { return }
         if once, !resumed.insert(key).inserted { return }
         begin(allocation, group, isResumed: true)
     }
