@@ -1,5 +1,5 @@
+import CLibCrypto
 import CLibGit2
-import Crypto
 import Foundation
 import Glibc
 
@@ -15,7 +15,7 @@ extension FlatTree {
         let cacheTree = cacheTree()
         let size =
             entries.reduce(12) { $0 + IndexEntry.size($1.pathLength) } + 8 + cacheTree.count
-            + Insecure.SHA1.byteCount
+            + Int(SHA_DIGEST_LENGTH)
         return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
             var writer = ByteWriter(UnsafeMutableRawBufferPointer(buffer))
             writer.write("DIRC".utf8)
@@ -27,9 +27,7 @@ extension FlatTree {
             writer.write("TREE".utf8)
             writer.write(UInt32(cacheTree.count))
             writer.write(cacheTree)
-            var hash = Insecure.SHA1()
-            hash.update(bufferPointer: writer.written)
-            writer.write(hash.finalize())
+            writer.writeChecksum()
             count = writer.count
         }
     }
@@ -71,8 +69,6 @@ private struct ByteWriter {
 
     init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
 
-    var written: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[..<count]) }
-
     mutating func write(_ value: UInt32) { withUnsafeBytes(of: value.bigEndian) { write($0) } }
 
     mutating func write(_ more: some Sequence<UInt8>) { for byte in more { write(byte) } }
@@ -87,6 +83,15 @@ private struct ByteWriter {
         guard let start = more.baseAddress else { return }
         memcpy(bytes.baseAddress! + count, start, more.count)
         count += more.count
+    }
+
+    /// Appends the SHA-1 of everything written so far.
+    mutating func writeChecksum() {
+        let size = Int(SHA_DIGEST_LENGTH)
+        precondition(size <= bytes.count - count, "the size was counted before")
+        let end = bytes.baseAddress! + count
+        wt_sha1(bytes.baseAddress, count, end.assumingMemoryBound(to: UInt8.self))
+        count += size
     }
 
     mutating func write(_ entry: FlatTree.Entry, _ stat: FileStat, _ paths: UnsafeRawBufferPointer) {
