@@ -2,6 +2,8 @@ import Foundation
 import Glibc
 
 /// A filesystem in a loop image, mounted while this lives.
+///
+/// Where that cannot be, since there is no loop device or a mount is refused, the test is cancelled; see ``skip(_:)``.
 public final class FilesystemImage: Sendable {
     /// What can be made.
     public enum Kind: String, CaseIterable, Sendable {
@@ -12,17 +14,10 @@ public final class FilesystemImage: Sendable {
         /// Has neither.
         case ext4
 
-        private var program: String { "/usr/sbin/mkfs.\(rawValue)" }
+        fileprivate var program: String { "/usr/sbin/mkfs.\(rawValue)" }
 
-        /// Mounting needs root, a loop device and the program that makes the filesystem.
-        public var isPossible: Bool {
-            geteuid() == 0 && access(program, X_OK) == 0 && access("/dev/loop-control", F_OK) == 0
-        }
-
-        /// Why a test that wants one is skipped.
-        public var need: String { "needs root and mkfs.\(rawValue)" }
-
-        fileprivate var make: String { "\(program) -q image" }
+        /// Whether it is worth a try: this is root, and can make the filesystem.
+        public var mayWork: Bool { Mount.mayWork && access(program, X_OK) == 0 }
     }
 
     /// Where it is mounted.
@@ -34,12 +29,9 @@ public final class FilesystemImage: Sendable {
         scratch = try Scratch()
         path = "\(scratch.path)/mount"
         // mkfs.xfs refuses less than 300 MiB. Sparse, so it takes what is written.
-        try await shell(
-            "truncate -s 512M image && \(kind.make) && mkdir mount && mount -o loop image mount", in: scratch.path)
+        try await shell("truncate -s 512M image && \(kind.program) -q image && mkdir mount", in: scratch.path)
+        try await Mount.mount(["--options", "loop", "\(scratch.path)/image"], at: path)
     }
 
-    deinit {
-        // Lazily: an engine's background may still have a descriptor in it.
-        if umount2(path, CInt(MNT_DETACH)) != 0 { perror("umount \(path)") }
-    }
+    deinit { Mount.unmount(path) }
 }

@@ -1,34 +1,91 @@
 import Glibc
+import Testing
 
 /// A mount at a directory of its own, while this lives.
+///
+/// Where nothing can be mounted, the test that asks for it is cancelled with what `mount` said; see ``skip(_:)``.
 public final class Mount: Sendable {
-    /// Mounting needs root, and a container that may not mount has no loop device either.
-    public static var isPossible: Bool { geteuid() == 0 && access("/dev/loop-control", F_OK) == 0 }
+    /// Whether it is worth a try. A container may refuse it to root too.
+    public static var mayWork: Bool { geteuid() == 0 }
 
     /// Where it is mounted.
     public let path: String
     private let scratch: Scratch
+
+    /// A directory once more.
+    public convenience init(of directory: String) async throws {
+        try await self.init(["--bind", directory])
+    }
 
     /// A directory once more, read-only.
     public convenience init(readOnly directory: String) async throws {
         try await self.init(["--options", "bind,ro", directory])
     }
 
-    /// An empty tmpfs.
+    /// An empty tmpfs. What is mounted below it stays in its mount namespace.
     /// - Parameter size: as the option `size` of it, for example `1M`. See: man 5 tmpfs
     public convenience init(tmpfs size: String) async throws {
-        try await self.init(["--types", "tmpfs", "--options", "size=\(size)", "tmpfs"])
+        try await self.init(["--make-private", "--types", "tmpfs", "--options", "size=\(size)", "tmpfs"])
     }
 
     private init(_ arguments: [String]) async throws {
         scratch = try Scratch()
         path = "\(scratch.path)/mount"
         try await run(["mkdir", path], in: "/")
-        try await run(["mount"] + arguments + [path], in: "/")
+        try await Self.mount(arguments, at: path)
     }
 
-    deinit {
-        // Lazily: an engine's background may still have a descriptor in it.
-        if umount2(path, CInt(MNT_DETACH)) != 0 { perror("umount \(path)") }
+    deinit { Self.unmount(path) }
+
+    static func mount(_ arguments: [String], at path: String) async throws {
+        TestGuard.add(path)
+        do { try await run(["mount"] + arguments + [path], in: "/") } catch let error as CommandError {
+            try skip(error.description)
+        }
     }
+
+    static func unmount(_ path: String) {
+        // Lazily: an engine's background may still have a descriptor in it. What is still mounted may not be met by the
+        // removal of the scratch directory.
+        guard umount2(path, CInt(MNT_DETACH)) == 0 else { fatalError("umount \(path): errno \(errno)") }
+    }
+}
+
+/// A second filesystem, while this lives: `/dev/shm`, or else a tmpfs that is mounted for it.
+public final class OtherFilesystem: Sendable {
+    /// An empty directory on it.
+    public let scratch: Scratch
+    private let mount: Mount?
+
+    /// Cancels the test where there is none; see ``skip(_:)``.
+    public init() async throws {
+        let here = try Scratch()
+        if let shared = try? Scratch(below: "/dev/shm"), Self.device(shared.path) != Self.device(here.path) {
+            (scratch, mount) = (shared, nil)
+        } else if Mount.mayWork {
+            let mount = try await Mount(tmpfs: "64M")
+            (scratch, self.mount) = (try Scratch(below: mount.path), mount)
+        } else {
+            try skip("/dev/shm is not a filesystem of its own that this user may write to")
+        }
+    }
+
+    private static func device(_ path: String) -> dev_t? {
+        var value = stat()
+        return stat(path, &value) == 0 ? value.st_dev : nil
+    }
+}
+
+/// Ends a test that cannot be run on this machine, as skipped; with `WTENGINE_TEST_SKIPS=fail` in the environment, as
+/// failed: continuous integration runs where all of it works.
+/// - Parameter reason: what was tried, and what it said.
+public func skip(_ reason: String) throws -> Never {
+    if let value = getenv("WTENGINE_TEST_SKIPS"), String(cString: value) == "fail" {
+        throw CommandError(description: "may not be skipped here: \(reason)")
+    }
+    #if compiler(>=6.3)
+        try Test.cancel(Comment(rawValue: reason))
+    #else
+        throw CommandError(description: "cannot be run here: \(reason)")
+    #endif
 }

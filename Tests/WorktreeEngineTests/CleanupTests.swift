@@ -259,30 +259,3 @@ import Testing
         }
     }
 }
-
-/// A process for a test, which says a line when it is where it should be.
-final class Child {
-    let pid: Int32
-    private let process = Process()
-
-    init(_ script: String) throws {
-        process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        process.arguments = ["-c", script]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardInput = FileHandle.nullDevice
-        try process.run()
-        pid = process.processIdentifier
-        _ = pipe.fileHandleForReading.availableData
-        // `exec` may not have happened yet.
-        while let name = try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8), name != "sleep\n" {
-            usleep(1000)
-        }
-    }
-
-    func end() {
-        guard process.isRunning else { return }
-        kill(pid, SIGKILL)
-        process.waitUntilExit()
-    }
-}
