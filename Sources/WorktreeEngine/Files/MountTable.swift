@@ -1,6 +1,3 @@
-import CLinux
-import Glibc
-
 /// The mounts that a process sees. See: man 5 proc (/proc/pid/mountinfo)
 struct MountTable {
     /// A place in a filesystem, whichever way it is mounted.
@@ -9,56 +6,60 @@ struct MountTable {
         let device: [UInt8]
         /// From the root of the filesystem.
         let path: [UInt8]
+
+        /// Whether this is the other place, or below it.
+        func isInside(_ other: Location) -> Bool {
+            device == other.device && MountTable.below(other.path, path) != nil
+        }
     }
 
     private struct Mount {
-        let id: [UInt8]
         let device: [UInt8]
         /// What of the filesystem is mounted.
         let root: [UInt8]
         let point: [UInt8]
     }
 
-    private let mounts: [Mount]
+    private let mounts: [UInt64: Mount]
 
     /// - Parameter process: a pid, `self`, or a thread as `<pid>/task/<tid>`.
-    /// - Returns: nil when it has ended, or may not be looked at.
+    /// - Returns: nil when it has ended, or its table cannot be read.
     init?(of process: String) {
         guard let table = contents(of: "/proc/\(process)/mountinfo") else { return nil }
-        mounts = table.split(separator: UInt8(ascii: "\n")).compactMap { line in
+        var mounts: [UInt64: Mount] = [:]
+        for line in table.split(separator: UInt8(ascii: "\n")) {
             // `<id> <parent> <major:minor> <root> <mount point> ...`
             let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
-            guard fields.count > 4 else { return nil }
-            return Mount(
-                id: Array(fields[0]), device: Array(fields[2]), root: Self.unescaped(fields[3]),
-                point: Self.unescaped(fields[4]))
+            guard fields.count > 4, let id = UInt64(String(decoding: fields[0], as: UTF8.self)) else { return nil }
+            mounts[id] = Mount(
+                device: Array(fields[2]), root: Self.unescaped(fields[3]), point: Self.unescaped(fields[4]))
         }
+        self.mounts = mounts
     }
 
     /// A mount point below a directory; nil when there is none.
     func mount(below directory: String) -> String? {
         let beginning = Array("\(directory)/".utf8)
-        return mounts.first { $0.point.starts(with: beginning) }.map { String(decoding: $0.point, as: UTF8.self) }
+        return mounts.values.first { $0.point.starts(with: beginning) }.map {
+            String(decoding: $0.point, as: UTF8.self)
+        }
     }
 
-    /// Where a path leads to, when this is the table of this process; nil when it cannot be opened.
-    func location(of path: String) -> Location? {
-        // The kernel says which mount it is: one may hide another. See: man 5 proc (/proc/pid/fdinfo)
-        let handle = linux_open(path, O_PATH_FLAG | O_NOFOLLOW | O_CLOEXEC, 0)
-        guard handle >= 0 else { return nil }
-        defer { close(handle) }
-        let lines = (contents(of: "/proc/self/fdinfo/\(handle)") ?? []).split(separator: UInt8(ascii: "\n"))
-        let field = Array("mnt_id:\t".utf8)
-        guard let id = lines.first(where: { $0.starts(with: field) })?.dropFirst(field.count),
-            let mount = mounts.first(where: { $0.id.elementsEqual(id) }),
-            let rest = Self.below(mount.point, Array(path.utf8))
-        else { return nil }
+    /// Where a file is that the kernel names by a path.
+    /// - Parameters:
+    ///   - path: from the root directory to which this table belongs.
+    ///   - mount: the id of the mount by which the path leads there: one mount may hide another.
+    /// - Returns: nil when the table does not have the mount, or has it elsewhere. That of a process in a chroot leaves out
+    ///   what is mounted outside, and the mount of its `/` when that is not a mount point. A mount that was detached
+    ///   (umount2 with MNT_DETACH) is in no table.
+    func location(of path: some Collection<UInt8>, mount id: UInt64) -> Location? {
+        guard let mount = mounts[id], let rest = Self.below(mount.point, Array(path)) else { return nil }
         return Location(device: mount.device, path: Self.join(mount.root, rest))
     }
 
     /// Every path that leads into a place here: by a mount of what it lies in, and by one of something inside it.
     func paths(to location: Location) -> [[UInt8]] {
-        mounts.compactMap { mount in
+        mounts.values.compactMap { mount in
             guard mount.device == location.device else { return nil }
             if let rest = Self.below(mount.root, location.path) { return Self.join(mount.point, rest) }
             return Self.below(location.path, mount.root) == nil ? nil : mount.point
@@ -66,7 +67,7 @@ struct MountTable {
     }
 
     /// What of a path lies below a directory: empty for that itself, nil when it lies elsewhere.
-    private static func below(_ directory: [UInt8], _ path: [UInt8]) -> ArraySlice<UInt8>? {
+    static func below(_ directory: [UInt8], _ path: [UInt8]) -> ArraySlice<UInt8>? {
         if directory == [UInt8(ascii: "/")] { return path == directory ? [] : path[...] }
         guard path.starts(with: directory) else { return nil }
         let rest = path[directory.count...]

@@ -1,0 +1,74 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// Tells a file from all others that exist at the same time, whatever its names are.
+struct FileID: Hashable, Sendable {
+    let device: UInt64
+    let inode: UInt64
+}
+
+extension Directory {
+    /// Gives every file and directory below this one. What goes meanwhile may be left out.
+    ///
+    /// Depth costs neither descriptors nor length of a path: one directory is open at a time, and `..` leads back.
+    /// - Throws: ``SystemError`` for what cannot be looked at, as nobody knows what is in there, and for a mount.
+    func forEachFileBelow(_ body: (FileID) -> Void) throws(SystemError) {
+        var current = try open(".")
+        // The directories from the top to the current one: name, identity, and the directories in it that are left.
+        var levels = [Level(name: [], id: try current.fileID(), left: try current.giveEntries(body))]
+        func path() -> String {
+            levels.dropFirst().reduce(self.path) { "\($0)/\(text($1.name))" }
+        }
+        while true {
+            guard let name = levels[levels.count - 1].left.popLast() else {
+                levels.removeLast()
+                guard let parent = levels.last else { return }
+                let above = try current.open("..")
+                guard try above.fileID() == parent.id else {
+                    throw SystemError(call: "open (moved while it was read)", path: path(), errno: .staleNFSFileHandle)
+                }
+                current = Directory(descriptor: try duplicate(above.descriptor, path()), path: path())
+                continue
+            }
+            do throws(SystemError) {
+                current = try current.open(raw: name)
+            } catch {
+                // Gone, or replaced by something else.
+                if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { continue }
+                throw error
+            }
+            guard linux_is_mount_root(current.descriptor) == 0 else {
+                throw SystemError(call: "open (a filesystem is mounted here)", path: current.path, errno: .improperLink)
+            }
+            levels.append(Level(name: name, id: try current.fileID(), left: try current.giveEntries(body)))
+        }
+    }
+
+    private struct Level {
+        let name: [CChar]
+        let id: FileID
+        var left: [[CChar]]
+    }
+
+    private func fileID() throws(SystemError) -> FileID {
+        var value = stat()
+        try system("fstat", path) { fstat(descriptor, &value) }
+        return FileID(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+    }
+
+    /// - Returns: the names of the directories.
+    private func giveEntries(_ body: (FileID) -> Void) throws(SystemError) -> [[CChar]] {
+        var directories: [[CChar]] = []
+        for entry in try rawEntries() {
+            var value = stat()
+            if fstatat(descriptor, entry.name, &value, AT_SYMLINK_NOFOLLOW) != 0 {
+                if Glibc.errno == ENOENT { continue }
+                throw .last("fstatat", "\(path)/\(text(entry.name))")
+            }
+            body(FileID(device: UInt64(value.st_dev), inode: UInt64(value.st_ino)))
+            if value.st_mode & S_IFMT == S_IFDIR { directories.append(entry.name) }
+        }
+        return directories
+    }
+}
