@@ -33,9 +33,9 @@ import Testing
     @Test(arguments: ["another filesystem", "a directory of its name", "a read-only workdir", "no workdir"])
     func `the admin entry leaves nothing behind`(_ obstacle: String) async throws {
         let scratch = try Scratch()
-        let other = try obstacle == "another filesystem" ? Scratch(below: "/dev/shm") : scratch
+        let other = try await obstacle == "another filesystem" ? OtherFilesystem() : nil
         let repository = try await scratch.repository()
-        let engine = try await other.engine()
+        let engine = try await (other?.scratch ?? scratch).engine()
         let workdir = try await engine.spawn(request(repository.path))
         let run = try await engine.run(workdir.run)
         let name = AdminEntry.trashName(run)

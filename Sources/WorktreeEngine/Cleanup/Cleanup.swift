@@ -3,7 +3,6 @@ import Git
 import Glibc
 import Logging
 import Registry
-import Synchronization
 import SystemPackage
 
 extension Engine {
@@ -122,8 +121,10 @@ extension Engine {
             throw EngineError(.state, .needsHuman, "run \(run.key) has no recorded removal.")
         }
         let root = try await self.root(of: run)
+        var run = run
         do {
-            let found = try await blocking { try Trash.take(run, root: root) }
+            let found = try await take(&run, tracked, root)
+            intent.workdirMode = run.removal?.workdirMode
             // One that was moved back after it was checked may have been worked in since.
             if !intent.isChecked || found == .home {
                 let (checked, detail) = try await recheck(
@@ -143,8 +144,33 @@ extension Engine {
             throw failure
         }
         // From here on there is no way back.
-        let decided = intent
-        return try await uncancelled { [self] in try await finish(run, decided, root) }
+        return try await uncancelled { [self, run, intent] in try await finish(run, intent, root) }
+    }
+
+    /// Moves the workdir into the trash. Where modes forbid that to their owner, they are changed: only once it is known that
+    /// nothing would be lost, and with the workdir's own on record, so that it is given back also after a crash.
+    private func take(_ run: inout Run, _ tracked: TrackedFiles?, _ root: Root) async throws -> Trash.Found {
+        do { return try await blocking { [run] in try Trash.take(run, root: root) } } catch let error as SystemError {
+            guard error.errno == .permissionDenied || error.errno == .notPermitted else { throw error }
+        }
+        if let intent = run.removal, intent.token == nil {
+            _ = try await recheck(run, intent, tracked, workdir: run.path)
+        }
+        if let mode = try await blocking({ [run] in try Trash.readOnlyMode(of: run, root: root) }) {
+            run = try await registry.transition(
+                run.key, from: [.cleaning], to: .cleaning, action: .cleanupIntent,
+                detail: "makes \(run.path) writable, whose mode is \(String(mode, radix: 8))", durable: true
+            ) { $0.removal?.workdirMode = mode }
+        }
+        do {
+            return try await blocking { [run] in try Trash.take(run, root: root, givingRights: true) }
+        } catch let error as SystemError where error.errno == .permissionDenied || error.errno == .notPermitted {
+            throw EngineError(
+                .system, .blocked,
+                "\(run.path) cannot be moved to the trash of \(root.path), and this user may not change that: \(error). Give "
+                    + "user \(geteuid()) the right to write there (chown, chmod, chattr -i), then try again. Nothing was "
+                    + "removed.", cause: error)
+        }
     }
 
     /// Looks where nobody else looks for the workdir: who is inside, and whether the plan is still the same. Where there
@@ -257,49 +283,6 @@ extension Engine {
         guard try await target(of: "refs/heads/\(branch)", in: run.commonDir) == tip else {
             throw EngineError(
                 .git, .needsHuman, "branch \(branch) did not arrive in \(run.repo) as \(tip); nothing was removed.")
-        }
-    }
-
-    // MARK: Trash
-
-    private func startUnlinking(_ run: Run, _ root: Root) {
-        startUnlinking(run.adminID, root) { Trash.removeEmptyParent(run, root: root) }
-    }
-
-    /// Unlinks an entry of the trash in the background.
-    /// - Parameter then: what follows when it is gone. Blocks.
-    func startUnlinking(_ name: String, _ root: Root, then: @escaping @Sendable () -> Void = {}) {
-        unlinking.withLock { tasks in
-            // One after the other: each has as many threads as are good for the disk and the spawns beside it.
-            let previous = tasks.last
-            tasks.append(
-                Task { [logger, background] in
-                    _ = await previous?.value
-                    do {
-                        try await background.unlink(name, in: "trash", of: root)
-                        try await blocking(then)
-                        return true
-                    } catch {
-                        logger.error(
-                            "unlinking trash failed",
-                            metadata: ["path": "\(root.trashPath(name))", "error": "\(error)"])
-                        return false
-                    }
-                })
-        }
-    }
-
-    /// Waits until the workdirs that this engine has cleaned up are unlinked.
-    /// - Returns: how many could not be; the log says why, and ``sweep()`` tries again.
-    public func finishTrash() async -> Int {
-        let tasks = unlinking.withLock { tasks in
-            defer { tasks = [] }
-            return tasks
-        }
-        return await background.hurry {
-            var failed = 0
-            for task in tasks where await !task.value { failed += 1 }
-            return failed
         }
     }
 }

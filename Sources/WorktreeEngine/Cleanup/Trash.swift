@@ -14,42 +14,64 @@ enum Trash {
     }
 
     /// Renames the workdir into the trash, after the last look at its identity and links.
-    static func take(_ run: Run, root: Root) throws -> Found {
-        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/") else {
+    /// - Parameter givingRights: also when modes forbid it to their owner. Those that stay are given back; that of the
+    ///   workdir is on record for ``restore(_:root:)``, see ``readOnlyMode(of:root:)``.
+    static func take(_ run: Run, root: Root, givingRights: Bool = false) throws -> Found {
+        guard let (directory, name) = place(of: run, root) else {
             throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
         }
         let trash = try root.openPrivate("trash")
         if try trash.contains(run.adminID) { return .trash }
-        let name = String(relative[relative.index(after: slash)...])
         let parent: Directory
-        do { parent = try root.open().openBeneath(String(relative[..<slash])) } catch let error as SystemError {
+        do { parent = try root.open().openBeneath(directory) } catch let error as SystemError {
             if error.errno == .noSuchFileOrDirectory { return .nowhere }
             throw error
         }
         guard try parent.contains(name) else { return .nowhere }
         let workdir = try parent.openBeneath(name)
         if let mismatch = AdminEntry.mismatch(run, workdir: workdir) { throw EngineError.mismatch(run, mismatch) }
-        try parent.rename(name, to: trash, as: run.adminID)
+        if givingRights {
+            try parent.moveDirectory(name, to: trash, as: run.adminID)
+        } else {
+            try parent.rename(name, to: trash, as: run.adminID)
+        }
         guard try trash.identity(of: run.adminID) == workdir.identity() else {
             // Another directory took the name between the check and the rename: it is not ours, so it goes back.
-            try trash.rename(run.adminID, to: parent, as: name)
+            try trash.moveDirectory(run.adminID, to: parent, as: name)
             throw EngineError.mismatch(run, "\(run.path) was replaced during the cleanup")
         }
         return .home
     }
 
-    /// Moves a workdir back to its path; nothing happens when it is not in the trash.
+    /// The mode of a workdir at its path whose owner may not write to it or list it; nil for any other.
+    static func readOnlyMode(of run: Run, root: Root) throws -> UInt32? {
+        guard let (directory, name) = place(of: run, root) else { return nil }
+        let mode = try root.open().openBeneath(directory).mode(of: name)
+        return mode & 0o700 == 0o700 ? nil : mode
+    }
+
+    /// Moves a workdir back to its path, unless it is there, and gives it the mode back that it had.
     static func restore(_ run: Run, root: Root) throws {
-        let trash = try root.openPrivate("trash")
-        guard try trash.contains(run.adminID), let relative = root.relative(run.path),
-            let slash = relative.lastIndex(of: "/")
+        try moveBack(run, root)
+        guard let mode = run.removal?.workdirMode, let relative = root.relative(run.path),
+            let workdir = try? root.open().openBeneath(relative),
+            AdminEntry.mismatch(run, workdir: workdir) == nil
         else { return }
+        try system("fchmod", workdir.path) { fchmod(workdir.descriptor, mode) }
+    }
+
+    private static func place(of run: Run, _ root: Root) -> (directory: String, name: String)? {
+        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/") else { return nil }
+        return (String(relative[..<slash]), String(relative[relative.index(after: slash)...]))
+    }
+
+    private static func moveBack(_ run: Run, _ root: Root) throws {
+        let trash = try root.openPrivate("trash")
+        guard try trash.contains(run.adminID), let (directory, name) = place(of: run, root) else { return }
         var attempts = 0
         while true {
             do {
-                return try trash.rename(
-                    run.adminID, to: root.open().openOrMake(String(relative[..<slash])),
-                    as: String(relative[relative.index(after: slash)...]))
+                return try trash.moveDirectory(run.adminID, to: root.open().openOrMake(directory), as: name)
             } catch let error as SystemError where error.errno == .noSuchFileOrDirectory && attempts < 10 {
                 // The issue's directory went with another workdir between the two calls.
                 attempts += 1
@@ -59,9 +81,7 @@ enum Trash {
 
     /// The directory of an issue goes with its last workdir; one that is not empty stays.
     static func removeEmptyParent(_ run: Run, root: Root) {
-        guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/"),
-            let top = try? root.open()
-        else { return }
-        _ = unlinkat(top.descriptor, String(relative[..<slash]), AT_REMOVEDIR)
+        guard let (directory, _) = place(of: run, root), let top = try? root.open() else { return }
+        _ = unlinkat(top.descriptor, directory, AT_REMOVEDIR)
     }
 }

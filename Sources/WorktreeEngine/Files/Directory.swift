@@ -10,7 +10,8 @@ struct Directory: ~Copyable {
     /// For messages only.
     let path: String
 
-    private init(descriptor: CInt, path: String) {
+    /// Takes a descriptor over.
+    init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path
     }
@@ -26,42 +27,50 @@ struct Directory: ~Copyable {
     private func describe(_ name: String) -> String { "\(path)/\(name)" }
 
     /// Opens a directory below this one, on the same mount, through no symbolic link and no `..`.
+    func openBeneath(_ relative: String) throws(SystemError) -> Directory {
+        try openBeneath(raw: relative.utf8CString.map(\.self))
+    }
+
+    /// Opens a directory below this one by a path that need not be UTF-8; see ``openBeneath(_:)``.
     ///
     /// See: man 2 openat2. Where the kernel or a seccomp filter has no openat2, each component is opened with
     /// O_NOFOLLOW and refused when it is the root of a mount.
-    func openBeneath(_ relative: String) throws(SystemError) -> Directory {
+    func openBeneath(raw relative: [CChar]) throws(SystemError) -> Directory {
         let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        let path = describe(text(relative))
         var attempts = 0
         while true {
             let result = linux_openat2(descriptor, relative, UInt64(flags), 0, LINUX_RESOLVE_BENEATH_STRICT)
-            if result >= 0 { return Directory(descriptor: result, path: describe(relative)) }
+            if result >= 0 { return Directory(descriptor: result, path: path) }
             switch Glibc.errno {
             // A rename elsewhere in the tree made the kernel's check inconclusive. See: man 2 openat2 (EAGAIN)
             case EAGAIN, EINTR:
                 attempts += 1
-                if attempts > 100 { throw .last("openat2", describe(relative)) }
+                if attempts > 100 { throw .last("openat2", path) }
             case ENOSYS, EPERM: return try openByComponent(relative)
-            default: throw .last("openat2", describe(relative))
+            default: throw .last("openat2", path)
             }
         }
     }
 
-    private func openByComponent(_ relative: String) throws(SystemError) -> Directory {
-        var current = try duplicate(descriptor, path)
-        for component in relative.split(separator: "/", omittingEmptySubsequences: false) {
+    /// The way of ``openBeneath(raw:)`` without openat2.
+    func openByComponent(_ relative: [CChar]) throws(SystemError) -> Directory {
+        let path = describe(text(relative))
+        var current = try duplicate(descriptor, self.path)
+        for component in relative.dropLast().split(separator: CChar(47), omittingEmptySubsequences: false) {
             let parent = current
             defer { close(parent) }
-            guard !component.isEmpty, component != ".", component != ".." else {
-                throw SystemError(call: "open", path: describe(relative), errno: .invalidArgument)
+            guard !component.isEmpty, !component.elementsEqual([46]), !component.elementsEqual([46, 46]) else {
+                throw SystemError(call: "open", path: path, errno: .invalidArgument)
             }
             let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
-            current = try system("openat", describe(relative)) { linux_openat(parent, String(component), flags, 0) }
+            current = try system("openat", path) { linux_openat(parent, component + [0], flags, 0) }
             if linux_is_mount_root(current) != 0 {
                 close(current)
-                throw SystemError(call: "open", path: describe(relative), errno: .improperLink)
+                throw SystemError(call: "open", path: path, errno: .improperLink)
             }
         }
-        return Directory(descriptor: current, path: describe(relative))
+        return Directory(descriptor: current, path: path)
     }
 
     /// Opens a directory that stands directly in this one.
@@ -80,8 +89,8 @@ struct Directory: ~Copyable {
         try system("mkdirat", describe(name)) { mkdirat(descriptor, name, mode) }
     }
 
-    /// Gives the owner of a directory, which may not even be readable, all rights: O_PATH needs none, and /proc leads to
-    /// that very inode. The name is bytes, as it need not be UTF-8.
+    /// Gives the owner of a directory, which may not even be readable, all rights, and changes no others: O_PATH needs none,
+    /// and /proc leads to that very inode. The name is bytes, as it need not be UTF-8.
     /// See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
     func giveRights(_ name: [CChar]) throws(SystemError) {
         let path = describe(text(name))
@@ -93,7 +102,10 @@ struct Directory: ~Copyable {
         guard linux_is_mount_root(handle) == 0 else {
             throw SystemError(call: "chmod (a filesystem is mounted here)", path: path, errno: .resourceBusy)
         }
-        try system("chmod", path) { chmod("/proc/self/fd/\(handle)", 0o700) }
+        var value = stat()
+        try system("fstat", path) { fstat(handle, &value) }
+        guard value.st_mode & 0o700 != 0o700 else { return }
+        try system("chmod", path) { chmod("/proc/self/fd/\(handle)", value.st_mode & 0o7777 | 0o700) }
     }
 
     /// Makes a directory unless it exists, and opens it.
@@ -245,14 +257,6 @@ struct Directory: ~Copyable {
     /// Names and types (`DT_*`) of all entries but `.` and `..`; what is not UTF-8 in a name is replaced.
     func entries() throws(SystemError) -> [(name: String, type: UInt8)] {
         try rawEntries().map { (text($0.name), $0.type) }
-    }
-
-    /// Opens a directory below this one by a name that need not be UTF-8; see ``openBeneath(_:)``.
-    func openBeneath(raw relative: [CChar]) throws(SystemError) -> Directory {
-        let flags = UInt64(O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        let result = linux_openat2(descriptor, relative, flags, 0, LINUX_RESOLVE_BENEATH_STRICT)
-        guard result >= 0 else { return try openBeneath(text(relative)) }
-        return Directory(descriptor: result, path: describe(text(relative)))
     }
 }
 

@@ -97,7 +97,9 @@ struct Root: Sendable {
 
     /// `stage` or `trash`.
     func openPrivate(_ name: String) throws -> Directory {
-        try open().open(Root.privateName).openOrMake(name, mode: 0o700)
+        let directory = try open().open(Root.privateName).openOrMake(name, mode: 0o700)
+        try directory.giveOwnRights()
+        return directory
     }
 
     /// `stage`, `trash`, `pool` or `templates` to look at only; nil when there is none. A root that cannot be written may be

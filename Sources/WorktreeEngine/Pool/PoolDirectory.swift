@@ -243,12 +243,7 @@ struct PoolDirectory: Sendable {
         _ name: String, in directory: borrowing Directory, commonDir: String, as slot: String? = nil
     ) throws {
         let trash = try root.openPrivate("trash")
-        do { try directory.rename(name, to: trash, as: slot ?? name) } catch {
-            // Moving a directory changes its `..`, which takes the right to write to it; somebody took that away.
-            guard error.errno == .permissionDenied else { throw error }
-            try directory.giveRights(name.utf8CString.map(\.self))
-            try directory.rename(name, to: trash, as: slot ?? name)
-        }
+        try directory.moveDirectory(name, to: trash, as: slot ?? name)
         try discardFiles(of: slot ?? name, commonDir: commonDir)
     }
 

@@ -83,7 +83,7 @@ extension PoolDirectory {
                 guard let lease = try Lease(ifFree: SlotRecord.leaseName(entry.name), state: state) else { continue }
                 defer { lease.release() }
                 try skippingImmovable {
-                    try directory.rename(entry.name, to: trash, as: entry.name)
+                    try directory.moveDirectory(entry.name, to: trash, as: entry.name)
                     slots += 1
                 }
             } else if entry.name.hasPrefix(Pool.fileName) {

@@ -119,7 +119,7 @@ actor RepositoryActor {
             )
         }
         let own = try common.openOrMake(AdminEntry.privateName)
-        try worktrees.rename(run.adminID, to: own, as: AdminEntry.trashName(run))
+        try worktrees.moveDirectory(run.adminID, to: own, as: AdminEntry.trashName(run))
     }
 
     /// Puts what ``unregister(_:)`` left aside into the workdir in the trash, to be unlinked with it: an index is as large as
@@ -129,14 +129,16 @@ actor RepositoryActor {
         guard let own = try? Directory(commonDir).open(AdminEntry.privateName),
             let workdir = try? trash.open(run.adminID)
         else { return }
-        try? own.rename(AdminEntry.trashName(run), to: workdir, as: AdminEntry.trashName(run))
+        try? own.moveDirectory(AdminEntry.trashName(run), to: workdir, as: AdminEntry.trashName(run))
     }
 
     /// Deletes what ``unregister(_:)`` or a creation left aside. Not under the lock: nobody else uses these names.
     nonisolated func discardPrivate(_ run: Run) throws {
         guard let own = try? Directory(commonDir).open(AdminEntry.privateName) else { return }
-        for name in [AdminEntry.stageName(run), AdminEntry.trashName(run)] {
-            try TreeDeletion.delete(name, in: own)
+        try own.whileWritable { () throws(SystemError) in
+            for name in [AdminEntry.stageName(run), AdminEntry.trashName(run)] {
+                try TreeDeletion.delete(name, in: own)
+            }
         }
     }
 

@@ -225,7 +225,7 @@ extension Engine {
         guard let workdir = try? parent.openBeneath(name), AdminEntry.mismatch(run, workdir: workdir) == nil else {
             return
         }
-        try parent.rename(name, to: root.openPrivate("stage"), as: run.adminID)
+        try parent.moveDirectory(name, to: root.openPrivate("stage"), as: run.adminID)
     }
 
     /// Deletes a branch if it still is at a commit and no worktree has it checked out.
