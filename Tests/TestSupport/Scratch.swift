@@ -77,6 +77,9 @@ public final class Scratch: Sendable {
 public struct CommandError: Error, CustomStringConvertible {
     /// The command and what it said.
     public let description: String
+
+    /// A failure of something else that a test needs.
+    public init(description: String) { self.description = description }
 }
 
 /// Runs a command, without the caller's git configuration, and returns its standard output.
