@@ -1,6 +1,6 @@
 #pragma once
 // OpenSSL 3 recommends EVP_Digest, whose first call reads openssl.cnf and loads a provider: 1.8 ms, and a configuration
-// that forbids SHA-1 would forbid index files. These functions do neither.
+// that forbids SHA-1 would forbid index files. SHA1_Init and its kind do not read openssl.cnf.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 

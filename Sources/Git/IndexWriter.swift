@@ -88,7 +88,7 @@ private struct ByteWriter {
     /// Appends the SHA-1 of everything written so far.
     mutating func writeChecksum() {
         let size = Int(SHA_DIGEST_LENGTH)
-        precondition(size <= bytes.count - count, "the size was counted before")
+        precondition(size <= bytes.count - count, "no room for the checksum")
         let end = bytes.baseAddress! + count
         wt_sha1(bytes.baseAddress, count, end.assumingMemoryBound(to: UInt8.self))
         count += size

@@ -93,8 +93,8 @@ public struct RemovalIntent: Hashable, Sendable, Codable {
     /// The workdir was compared with the plan after its move into the trash; what is left of the removal needs no
     /// further look, nor the files that such a look would need.
     public var isChecked = false
-    /// The mode of a workdir that its owner may not write to, which it gets back when the removal is refused: a directory
-    /// that is moved has to be writable. Nil when that was not in the way.
+    /// The mode of the workdir before the cleanup made it writable, which a rename needs. Restored when the removal is
+    /// refused. Nil when the mode was not changed.
     public var workdirMode: UInt32?
 
     /// Records an accepted plan.

@@ -3,17 +3,17 @@ import Glibc
 import TestSupport
 import Testing
 
-/// The command in a chroot: its mount table leaves out what is mounted outside, and the mount of its root directory when
-/// that is not a mount point.
-@Suite(.enabled(if: Mount.mayWork, "needs root"))
+/// Runs the command in a chroot. Its mount table omits mounts outside of the chroot and, unless it is a mount point, its own
+/// root directory.
+@Suite(.enabled(if: Mount.canTry, "needs root"))
 struct ChrootTests {
     struct Case: CustomTestStringConvertible, Sendable {
         let testDescription: String
         var rootIsMountPoint = false
-        /// Runs before the process comes in: `$J` is the root directory of the command, `$WD` the workdir from outside,
+        /// Runs before the process starts: `$J` is the root directory of the command, `$WD` the workdir from outside,
         /// `$M` an empty directory outside.
         var before = ":"
-        /// Leaves a process in the workdir. `$S` is the directory of `$J`, by another mount where that is a mount point.
+        /// Starts the process. `$S` is the same directory as `$J`, through the mount below it when `$J` is a mount point.
         let holder: String
         var holds = "cwd"
     }
@@ -33,7 +33,7 @@ struct ChrootTests {
             testDescription: "a process outside with an open file", before: "mount --bind $WD $M",
             holder: "exec 9<$M/README.md; echo in; exec sleep 600", holds: "fd 9"),
         Case(
-            testDescription: "a process outside, by the mount that the chroot is on", rootIsMountPoint: true,
+            testDescription: "a process outside, through the mount below the chroot's own", rootIsMountPoint: true,
             holder: "cd $S${WD#$J}/sub; echo in; exec sleep 600"),
         Case(
             testDescription: "a process in a chroot and a mount namespace of its own",
@@ -48,7 +48,7 @@ struct ChrootTests {
     ]
 
     @Test(arguments: cases)
-    func `a process that came in by a mount that the command cannot see keeps the workdir`(
+    func `a process that entered through a mount hidden from the command blocks the cleanup`(
         _ example: Case
     ) async throws {
         let jail = try await Jail(rootIsMountPoint: example.rootIsMountPoint)
@@ -66,7 +66,7 @@ struct ChrootTests {
 
         let child = try Child(names + example.holder)
         defer { child.end() }
-        // Mappings are looked for when the workdir is about to go.
+        // Only the removal itself looks at mappings.
         let plan = try await jail.plan(run, expecting: isMapping ? 0 : 3)
         #expect(plan.holds == (isMapping ? [] : [example.holds]))
         try await jail.wtengine(["cleanup"] + run + ["--confirm", token], expecting: 3)
@@ -83,7 +83,7 @@ struct ChrootTests {
 private struct Jail {
     /// The root directory.
     let path: String
-    /// The same directory; by the mount that holds it when ``path`` is a mount point.
+    /// The same directory, through the mount below it when ``path`` is a mount point.
     let source: String
     /// A directory beside it.
     let outside: String

@@ -34,8 +34,8 @@ struct RecoveryCrashTests {
         return low
     }
 
-    /// A spawn that was killed after its branch and before or after its admin entry. How many changes there are before
-    /// that differs a little from run to run.
+    /// Returns a spawn that was killed after it created the branch, before or after it published the admin entry. The number
+    /// of changes before that varies between runs.
     private func killedSpawn(isPublished: Bool) async throws -> Crash {
         let first = try await firstMoment()
         for moment in first..<(first + 10) {
@@ -44,7 +44,7 @@ struct RecoveryCrashTests {
             let count = (try? FileManager.default.contentsOfDirectory(atPath: entries))?.count ?? 0
             if killed.isKilled, count == (isPublished ? 1 : 0), try await hasBranch(place) { return place }
         }
-        throw CommandError(description: "no kill between branch and admin entry in 10 moments from \(first) on")
+        throw CommandError(description: "none of 10 kills from change \(first) on came between branch and admin entry")
     }
 
     /// The admin entry is staged still, and is then published.

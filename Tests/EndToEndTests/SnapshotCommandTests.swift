@@ -5,7 +5,7 @@ import Testing
 private let key = ["local#1", "2026-02-14-backend-0001"]
 
 /// The command on btrfs, where workdirs are snapshots.
-@Suite(.enabled(if: FilesystemImage.Kind.btrfs.mayWork, "needs root and mkfs.btrfs"))
+@Suite(.enabled(if: FilesystemImage.Kind.btrfs.canTry, "needs root and mkfs.btrfs"))
 struct SnapshotCommandTests {
     /// As root without the privilege that dropping a subvolume takes, which is what every other user is.
     private let unprivileged = ["/usr/bin/setpriv", "--bounding-set=-sys_admin"]

@@ -51,7 +51,7 @@ import Testing
         #expect(found == "corrupt" || found == "problems")
     }
 
-    @Test(.enabled(if: Mount.mayWork, "needs root"))
+    @Test(.enabled(if: Mount.canTry, "needs root"))
     func `a full disk is called full and no failure of the registry`() async throws {
         let mount = try await Mount(tmpfs: "2M")
         let path = "\(mount.path)/registry.sqlite"

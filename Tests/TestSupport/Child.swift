@@ -1,13 +1,13 @@
 import Foundation
 import Glibc
 
-/// A process for a test, which says a line when it is where it should be.
+/// A process for a test.
 public final class Child {
     /// The process.
     public let pid: Int32
     private let process = Process()
 
-    /// Runs a shell script, which says a line when it is there and then becomes `sleep` by `exec`.
+    /// Starts a shell script that prints one line when it is ready and then execs `sleep`; returns when it has.
     public init(_ script: String) throws {
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
         process.arguments = ["-c", script]
@@ -17,7 +17,7 @@ public final class Child {
         try process.run()
         pid = process.processIdentifier
         guard !pipe.fileHandleForReading.availableData.isEmpty else {
-            throw CommandError(description: "ended before it said anything: \(script)")
+            throw CommandError(description: "the script ended without printing a line: \(script)")
         }
         // `exec` may not have happened yet.
         while let name = try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8), name != "sleep\n" {
@@ -25,7 +25,7 @@ public final class Child {
         }
     }
 
-    /// Kills it.
+    /// Kills the process and waits for its end.
     public func end() {
         guard process.isRunning else { return }
         kill(pid, SIGKILL)

@@ -3,7 +3,7 @@ import Glibc
 
 /// A filesystem in a loop image, mounted while this lives.
 ///
-/// Where that cannot be, since there is no loop device or a mount is refused, the test is cancelled; see ``skip(_:)``.
+/// The test is skipped when there is no loop device or the mount fails; see ``skip(_:)``.
 public final class FilesystemImage: Sendable {
     /// What can be made.
     public enum Kind: String, CaseIterable, Sendable {
@@ -16,8 +16,8 @@ public final class FilesystemImage: Sendable {
 
         fileprivate var program: String { "/usr/sbin/mkfs.\(rawValue)" }
 
-        /// Whether it is worth a try: this is root, and can make the filesystem.
-        public var mayWork: Bool { Mount.mayWork && access(program, X_OK) == 0 }
+        /// Whether a try makes sense: this is root, and mkfs is installed.
+        public var canTry: Bool { Mount.canTry && access(program, X_OK) == 0 }
     }
 
     /// Where it is mounted.

@@ -3,21 +3,21 @@ import Testing
 
 /// A mount at a directory of its own, while this lives.
 ///
-/// Where nothing can be mounted, the test that asks for it is cancelled with what `mount` said; see ``skip(_:)``.
+/// The test is skipped when `mount` fails, with the message of `mount`; see ``skip(_:)``.
 public final class Mount: Sendable {
-    /// Whether it is worth a try. A container may refuse it to root too.
-    public static var mayWork: Bool { geteuid() == 0 }
+    /// Whether a try makes sense. A container may refuse it to root too.
+    public static var canTry: Bool { geteuid() == 0 }
 
     /// Where it is mounted.
     public let path: String
     private let scratch: Scratch
 
-    /// A directory once more.
+    /// Bind-mounts a directory.
     public convenience init(of directory: String) async throws {
         try await self.init(["--bind", directory])
     }
 
-    /// A directory once more, read-only.
+    /// Bind-mounts a directory read-only.
     public convenience init(readOnly directory: String) async throws {
         try await self.init(["--options", "bind,ro", directory])
     }
@@ -45,8 +45,8 @@ public final class Mount: Sendable {
     }
 
     static func unmount(_ path: String) {
-        // Lazily: an engine's background may still have a descriptor in it. What is still mounted may not be met by the
-        // removal of the scratch directory.
+        // Lazily: an engine's background may still have a descriptor in it. A mount that is left would expose its files to
+        // the removal of the scratch directory, so stop here.
         guard umount2(path, CInt(MNT_DETACH)) == 0 else { fatalError("umount \(path): errno \(errno)") }
     }
 }
@@ -57,12 +57,12 @@ public final class OtherFilesystem: Sendable {
     public let scratch: Scratch
     private let mount: Mount?
 
-    /// Cancels the test where there is none; see ``skip(_:)``.
+    /// Skips the test when there is none; see ``skip(_:)``.
     public init() async throws {
         let here = try Scratch()
         if let shared = try? Scratch(below: "/dev/shm"), Self.device(shared.path) != Self.device(here.path) {
             (scratch, mount) = (shared, nil)
-        } else if Mount.mayWork {
+        } else if Mount.canTry {
             let mount = try await Mount(tmpfs: "64M")
             (scratch, self.mount) = (try Scratch(below: mount.path), mount)
         } else {
@@ -76,8 +76,9 @@ public final class OtherFilesystem: Sendable {
     }
 }
 
-/// Ends a test that cannot be run on this machine, as skipped; with `WTENGINE_TEST_SKIPS=fail` in the environment, as
-/// failed: continuous integration runs where all of it works.
+/// Ends a test that cannot be run on this machine, as skipped. With `WTENGINE_TEST_SKIPS=fail` in the environment the test
+/// fails instead, for continuous integration, where everything works. Before Swift 6.3 a running test cannot be cancelled,
+/// so it fails as well.
 /// - Parameter reason: what was tried, and what it said.
 public func skip(_ reason: String) throws -> Never {
     if let value = getenv("WTENGINE_TEST_SKIPS"), String(cString: value) == "fail" {

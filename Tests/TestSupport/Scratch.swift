@@ -24,10 +24,10 @@ public final class Scratch: Sendable {
     }
 
     deinit {
-        // What somebody mounted in here is not ours to remove.
+        // Never delete through a mount.
         let name = (path as NSString).lastPathComponent
         if (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8))?.contains("/\(name)/") == true {
-            print("left, since something is mounted in it: \(path)")
+            print("not removed, because a filesystem is mounted in it: \(path)")
             return
         }
         // Tests make directories read-only on purpose.
@@ -78,7 +78,7 @@ public struct CommandError: Error, CustomStringConvertible {
     /// The command and what it said.
     public let description: String
 
-    /// A failure of something else that a test needs.
+    /// Creates an error for something other than a command.
     public init(description: String) { self.description = description }
 }
 

@@ -1,14 +1,14 @@
 import CLinux
 import Glibc
 
-/// A process that unmounts and removes what this process has mounted and made, once this one has ended, however it ended:
-/// a test run that is interrupted leaves neither mounts nor directories.
+/// Unmounts and removes what this process leaves behind, even when it is killed: another process does it, as soon as this
+/// one has ended.
 enum TestGuard {
-    /// Takes one path in a line. The guard reads to the end of the file, which comes when this process ends.
+    /// Receives one path a line. The end of the file means that this process has ended.
     private static let pipe: CInt = {
         var ends: [CInt] = [-1, -1]
         guard pipe2(&ends, O_CLOEXEC) == 0 else { fatalError("pipe2: errno \(errno)") }
-        // Newest first: a mount in a mount, a directory in a directory. What is gone already is no matter.
+        // Newest first, since mounts and directories nest. What is gone already is ignored.
         let script = """
             while IFS= read -r path; do set -- "$path" "$@"; done
             for path do umount -l "$path"; done
@@ -27,12 +27,12 @@ enum TestGuard {
         return ends[1]
     }()
 
-    /// Remembers a directory or a mount point. Lines of less than PIPE_BUF bytes are not mixed with those of other threads.
+    /// Registers a directory or a mount point. Writes of less than PIPE_BUF bytes do not mix with those of other threads.
     /// See: man 7 pipe
     static func add(_ path: String) {
         let line = Array("\(path)\n".utf8)
         guard line.count < 4096, write(pipe, line, line.count) == line.count else {
-            fatalError("cannot tell the guard of \(path): errno \(errno)")
+            fatalError("cannot register \(path) with the guard: errno \(errno)")
         }
     }
 }

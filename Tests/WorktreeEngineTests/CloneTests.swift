@@ -68,7 +68,7 @@ import WorktreeEngine
         try await expectLifecycle(workdir, engine, repository: repository.path)
     }
 
-    @Test(.enabled(if: Mount.mayWork, "needs root"))
+    @Test(.enabled(if: Mount.canTry, "needs root"))
     func `a repository that cannot be written is cloned, as doctor says`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()
@@ -85,7 +85,7 @@ import WorktreeEngine
         #expect(report.run.state == .removed)
     }
 
-    @Test(.enabled(if: Mount.mayWork, "needs root"))
+    @Test(.enabled(if: Mount.canTry, "needs root"))
     func `a repository that cannot be written has no other materializer and no pool, and nothing is recorded`()
         async throws
     {
@@ -103,7 +103,7 @@ import WorktreeEngine
         #expect(try await engine.sweep().poolsLeft.isEmpty)
     }
 
-    @Test(.enabled(if: Mount.mayWork, "needs root"))
+    @Test(.enabled(if: Mount.canTry, "needs root"))
     func `commits of a clone are at risk when the repository cannot take them`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()
@@ -117,7 +117,7 @@ import WorktreeEngine
         #expect(try await engine.cleanup(plan, discard: true).run.state == .removed)
     }
 
-    @Test(.enabled(if: Mount.mayWork, "needs root"))
+    @Test(.enabled(if: Mount.canTry, "needs root"))
     func `a clone that fails is rolled back where the repository cannot be written`() async throws {
         let scratch = try Scratch()
         let repository = try await scratch.repository()

@@ -11,13 +11,13 @@ import WorktreeEngine
         [.checkout, .pool, .git, .clone] + (kind == .btrfs ? [.snapshot] : [])
     }
 
-    @Test(.enabled(if: FilesystemImage.Kind.btrfs.mayWork, "needs root and mkfs.btrfs"))
+    @Test(.enabled(if: FilesystemImage.Kind.btrfs.canTry, "needs root and mkfs.btrfs"))
     func `on btrfs`() async throws { try await expectLives(on: .btrfs) }
 
-    @Test(.enabled(if: FilesystemImage.Kind.xfs.mayWork, "needs root and mkfs.xfs"))
+    @Test(.enabled(if: FilesystemImage.Kind.xfs.canTry, "needs root and mkfs.xfs"))
     func `on XFS`() async throws { try await expectLives(on: .xfs) }
 
-    @Test(.enabled(if: FilesystemImage.Kind.ext4.mayWork, "needs root and mkfs.ext4"))
+    @Test(.enabled(if: FilesystemImage.Kind.ext4.canTry, "needs root and mkfs.ext4"))
     func `on ext4`() async throws { try await expectLives(on: .ext4) }
 
     private func expectLives(on kind: FilesystemImage.Kind) async throws {

@@ -5,20 +5,20 @@ import Testing
 
 @testable import WorktreeEngine
 
-/// Who is inside a workdir by another way than its path.
+/// Processes that are inside a workdir by another path than its own.
 @Suite struct MountTests {
     @Test(
-        .enabled(if: Mount.mayWork, "needs root"),
+        .enabled(if: Mount.canTry, "needs root"),
         arguments: [
             ("a mount of the workdir", "mount --bind $WD $M; cd $M", "cwd"),
             ("a mount of a directory in it", "mount --bind $WD/sub $M; cd $M/deep", "cwd"),
             ("a mount of what it lies in", "mount --bind ${WD%/*} $M; cd $M/${WD##*/}", "cwd"),
             ("a file through a mount", "mount --bind $WD $M; exec 9<$M/README.md", "fd 9"),
-            // In no mount table any more; the process goes on in it.
+            // No table lists the mount any more, but the process still runs in it.
             ("a detached mount", "mount --bind $WD $M; cd $M/sub; umount --lazy $M", "cwd"),
             ("a file through a detached mount", "mount --bind $WD $M; exec 9<$M/README.md; umount --lazy $M", "fd 9"),
         ], [false, true])
-    func `a process that came in by another mount keeps the workdir`(
+    func `a process that entered through another mount blocks the cleanup`(
         _ way: (name: String, script: String, holds: String), _ ownNamespace: Bool
     ) async throws {
         let run = try await RunFixture()
@@ -32,7 +32,7 @@ import Testing
             "set -e; WD='\(run.path)' M='\(point)'; " + way.script.replacing("$M", with: "\"$M\"")
             + "; echo in; exec sleep 600"
         try write(TestFile("script", script), in: run.scratch.path)
-        // "unchanged", since the root directory of a chroot may be no mount point, and then cannot be made private.
+        // Not "private": the root directory of a chroot may not be a mount point, and unshare then fails.
         let wrapper = ownNamespace ? "unshare --mount --propagation unchanged " : ""
         let child = try Child("exec \(wrapper)sh '\(run.scratch.path)/script'")
         defer { child.end() }

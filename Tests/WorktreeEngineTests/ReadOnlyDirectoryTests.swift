@@ -5,8 +5,8 @@ import Testing
 
 @testable import WorktreeEngine
 
-/// Cleanups where a user has taken rights away from directories that are his. root is not bound by modes, so all of it
-/// passes there as well, but shows little.
+/// Cleanups in directories that their owner made read-only. As root these tests pass but prove little, since modes do not
+/// bind root.
 @Suite struct ReadOnlyDirectoryTests {
     static let places = [
         "chmod 500 $WD", "chmod 555 $WD $WD/sub $WD/bin", "chmod 500 ${WD%/*}", "chmod 500 $ENTRY",
@@ -31,7 +31,7 @@ import Testing
     }
 
     @Test(arguments: places, [false, true])
-    func `read-only directories of the user are no obstacle, and those that stay keep their modes`(
+    func `a cleanup works in read-only directories and restores the modes of those that remain`(
         _ script: String, _ inOneStep: Bool
     ) async throws {
         let run = try await RunFixture()
@@ -67,7 +67,7 @@ import Testing
         let after = try await run.witness()
         #expect(after.files == witness.files && after.references == witness.references && after.head == witness.head)
         #expect(after.run.state == .ready && after.run.removal == nil)
-        // root moves it there and back, which is a change of the directory.
+        // As root, the cleanup moves the workdir to the trash and back, which changes its ctime.
         if geteuid() != 0 {
             #expect(try parent.fileVersion((run.path as NSString).lastPathComponent) == before)
         }
@@ -75,7 +75,7 @@ import Testing
     }
 
     @Test(arguments: [0o500, 0o555, 0o550] as [mode_t])
-    func `a workdir that goes back from the trash has its mode again`(_ mode: mode_t) async throws {
+    func `a workdir moved back from the trash has its old mode`(_ mode: mode_t) async throws {
         let run = try await RunFixture()
         let plan = try await run.engine.planCleanup(run.key)
         try await run.sh("echo more >> README.md")
@@ -109,8 +109,8 @@ import Testing
         #expect(Self.mode(run.path) == (isDirty ? 0o550 : nil))
     }
 
-    @Test(.enabled(if: geteuid() != 0, "root may look everywhere"), arguments: [0o000, 0o300, 0o400] as [mode_t])
-    func `a workdir that cannot be looked at is neither changed nor removed`(_ mode: mode_t) async throws {
+    @Test(.enabled(if: geteuid() != 0, "root can read everything"), arguments: [0o000, 0o300, 0o400] as [mode_t])
+    func `a workdir that cannot be inspected is neither changed nor removed`(_ mode: mode_t) async throws {
         let run = try await RunFixture()
         chmod(run.path, mode)
         defer { chmod(run.path, 0o700) }
@@ -124,8 +124,8 @@ import Testing
         #expect(try await run.engine.run(run.key).state == .ready)
     }
 
-    @Test(.enabled(if: FilesystemImage.Kind.ext4.mayWork, "needs root and mkfs.ext4"))
-    func `what even root may not move is left as it was, and goes once it may be moved`() async throws {
+    @Test(.enabled(if: FilesystemImage.Kind.ext4.canTry, "needs root and mkfs.ext4"))
+    func `an immutable workdir is kept, and is removed once it can be moved`() async throws {
         let image = try await FilesystemImage(.ext4)
         defer { withExtendedLifetime(image) {} }
         let scratch = try Scratch(below: image.path)

@@ -30,7 +30,7 @@ import Testing
 }
 
 /// Roots that cannot be written any more.
-@Suite(.enabled(if: Mount.mayWork, "needs root"))
+@Suite(.enabled(if: Mount.canTry, "needs root"))
 struct ReadOnlyRootTests {
     private let scratch: Scratch
     private let repository: TestRepository

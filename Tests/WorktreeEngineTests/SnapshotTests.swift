@@ -7,7 +7,7 @@ import Testing
 
 @testable import WorktreeEngine
 
-@Suite(.enabled(if: FilesystemImage.Kind.btrfs.mayWork, "needs root and mkfs.btrfs"))
+@Suite(.enabled(if: FilesystemImage.Kind.btrfs.canTry, "needs root and mkfs.btrfs"))
 struct SnapshotTests {
     /// A repository and an engine on btrfs.
     private struct Place {

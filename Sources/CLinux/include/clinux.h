@@ -48,7 +48,7 @@ static inline int linux_is_mount_root(int descriptor) {
     return (value.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
-/// What a path leads to, and the mount by which it does.
+/// The file that a path resolves to, and the mount that it is on.
 struct linux_mounted_file {
     uint64_t device;
     uint64_t inode;
@@ -56,9 +56,10 @@ struct linux_mounted_file {
     uint64_t mount;
 };
 
-/// Returns 0, or -1 with errno. `flags` may be AT_SYMLINK_NOFOLLOW. Asks no server and no FUSE process. Where a seccomp
-/// filter refuses statx, the mount is not known. See: man 2 statx (STATX_MNT_ID, Linux 5.8)
-static inline int linux_mounted_file(int directory, const char *path, int flags, struct linux_mounted_file *file) {
+/// Returns 0, or -1 with errno. `flags` may be AT_SYMLINK_NOFOLLOW. Does not make a network or FUSE filesystem refresh
+/// attributes. Falls back to fstatat where statx is unavailable: the mount is not known then, and a server may be asked.
+/// See: man 2 statx (STATX_MNT_ID, Linux 5.8)
+static inline int linux_stat_mount(int directory, const char *path, int flags, struct linux_mounted_file *file) {
     struct statx value;
     const int quiet = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
     if (syscall(SYS_statx, directory, path, flags | quiet, STATX_INO | STATX_MNT_ID, &value) == 0) {
@@ -75,7 +76,7 @@ static inline int linux_mounted_file(int directory, const char *path, int flags,
     return 0;
 }
 
-/// The device number of its two parts. See: man 3 makedev
+/// Combines major and minor to a device number. See: man 3 makedev
 static inline uint64_t linux_device(unsigned int major, unsigned int minor) { return makedev(major, minor); }
 
 /// Open-file-description lock of one byte; released by the kernel when the

@@ -123,7 +123,7 @@ extension Engine {
         let root = try await self.root(of: run)
         var run = run
         do {
-            let found = try await take(&run, tracked, root)
+            let found = try await moveToTrash(&run, tracked, root)
             intent.workdirMode = run.removal?.workdirMode
             // One that was moved back after it was checked may have been worked in since.
             if !intent.isChecked || found == .home {
@@ -147,9 +147,11 @@ extension Engine {
         return try await uncancelled { [self, run, intent] in try await finish(run, intent, root) }
     }
 
-    /// Moves the workdir into the trash. Where modes forbid that to their owner, they are changed: only once it is known that
-    /// nothing would be lost, and with the workdir's own on record, so that it is given back also after a crash.
-    private func take(_ run: inout Run, _ tracked: TrackedFiles?, _ root: Root) async throws -> Trash.Found {
+    /// Moves the workdir into the trash. If permissions prevent that, makes the directories writable and tries again.
+    ///
+    /// A removal without a plan is checked for work at risk first. The registry has the workdir's mode before it changes, so
+    /// that recovery can restore it after a crash.
+    private func moveToTrash(_ run: inout Run, _ tracked: TrackedFiles?, _ root: Root) async throws -> Trash.Found {
         do { return try await blocking { [run] in try Trash.take(run, root: root) } } catch let error as SystemError {
             guard error.errno == .permissionDenied || error.errno == .notPermitted else { throw error }
         }
@@ -159,17 +161,17 @@ extension Engine {
         if let mode = try await blocking({ [run] in try Trash.readOnlyMode(of: run, root: root) }) {
             run = try await registry.transition(
                 run.key, from: [.cleaning], to: .cleaning, action: .cleanupIntent,
-                detail: "makes \(run.path) writable, whose mode is \(String(mode, radix: 8))", durable: true
+                detail: "makes \(run.path) writable (its mode was \(String(mode, radix: 8)))", durable: true
             ) { $0.removal?.workdirMode = mode }
         }
         do {
-            return try await blocking { [run] in try Trash.take(run, root: root, givingRights: true) }
+            return try await blocking { [run] in try Trash.take(run, root: root, makingWritable: true) }
         } catch let error as SystemError where error.errno == .permissionDenied || error.errno == .notPermitted {
             throw EngineError(
                 .system, .blocked,
-                "\(run.path) cannot be moved to the trash of \(root.path), and this user may not change that: \(error). Give "
-                    + "user \(geteuid()) the right to write there (chown, chmod, chattr -i), then try again. Nothing was "
-                    + "removed.", cause: error)
+                "cannot move \(run.path) to the trash: \(error). Nothing was removed. Make it, its parent directory and "
+                    + "\(root.path)/\(Root.privateName)/trash writable for user \(geteuid()) (chown, chmod; chattr -i if one is "
+                    + "immutable), then try again.", cause: error)
         }
     }
 

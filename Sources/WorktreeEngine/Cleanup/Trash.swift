@@ -14,10 +14,10 @@ enum Trash {
     }
 
     /// Renames the workdir into the trash, after the last look at its identity and links.
-    /// - Parameter givingRights: also when modes forbid it to their owner. Those that stay are given back; that of the
-    ///   workdir is on record for ``restore(_:root:)``, see ``readOnlyMode(of:root:)``.
-    static func take(_ run: Run, root: Root, givingRights: Bool = false) throws -> Found {
-        guard let (directory, name) = place(of: run, root) else {
+    /// - Parameter makingWritable: changes the modes of read-only directories. Those of the parents are restored at once, that
+    ///   of the workdir by ``restore(_:root:)``; the caller has recorded ``readOnlyMode(of:root:)``.
+    static func take(_ run: Run, root: Root, makingWritable: Bool = false) throws -> Found {
+        guard let (directory, name) = parentAndName(of: run, root) else {
             throw EngineError(.identity, .needsHuman, "\(run.path) is not below the root \(root.path).")
         }
         let trash = try root.openPrivate("trash")
@@ -30,7 +30,7 @@ enum Trash {
         guard try parent.contains(name) else { return .nowhere }
         let workdir = try parent.openBeneath(name)
         if let mismatch = AdminEntry.mismatch(run, workdir: workdir) { throw EngineError.mismatch(run, mismatch) }
-        if givingRights {
+        if makingWritable {
             try parent.moveDirectory(name, to: trash, as: run.adminID)
         } else {
             try parent.rename(name, to: trash, as: run.adminID)
@@ -43,14 +43,14 @@ enum Trash {
         return .home
     }
 
-    /// The mode of a workdir at its path whose owner may not write to it or list it; nil for any other.
+    /// Returns the mode of the workdir at its path if its owner lacks read, write or search permission; otherwise nil.
     static func readOnlyMode(of run: Run, root: Root) throws -> UInt32? {
-        guard let (directory, name) = place(of: run, root) else { return nil }
+        guard let (directory, name) = parentAndName(of: run, root) else { return nil }
         let mode = try root.open().openBeneath(directory).mode(of: name)
         return mode & 0o700 == 0o700 ? nil : mode
     }
 
-    /// Moves a workdir back to its path, unless it is there, and gives it the mode back that it had.
+    /// Moves a workdir back to its path if it is in the trash, and restores its mode.
     static func restore(_ run: Run, root: Root) throws {
         try moveBack(run, root)
         guard let mode = run.removal?.workdirMode, let relative = root.relative(run.path),
@@ -60,14 +60,14 @@ enum Trash {
         try system("fchmod", workdir.path) { fchmod(workdir.descriptor, mode) }
     }
 
-    private static func place(of run: Run, _ root: Root) -> (directory: String, name: String)? {
+    private static func parentAndName(of run: Run, _ root: Root) -> (parent: String, name: String)? {
         guard let relative = root.relative(run.path), let slash = relative.lastIndex(of: "/") else { return nil }
         return (String(relative[..<slash]), String(relative[relative.index(after: slash)...]))
     }
 
     private static func moveBack(_ run: Run, _ root: Root) throws {
         let trash = try root.openPrivate("trash")
-        guard try trash.contains(run.adminID), let (directory, name) = place(of: run, root) else { return }
+        guard try trash.contains(run.adminID), let (directory, name) = parentAndName(of: run, root) else { return }
         var attempts = 0
         while true {
             do {
@@ -81,7 +81,7 @@ enum Trash {
 
     /// The directory of an issue goes with its last workdir; one that is not empty stays.
     static func removeEmptyParent(_ run: Run, root: Root) {
-        guard let (directory, _) = place(of: run, root), let top = try? root.open() else { return }
+        guard let (directory, _) = parentAndName(of: run, root), let top = try? root.open() else { return }
         _ = unlinkat(top.descriptor, directory, AT_REMOVEDIR)
     }
 }

@@ -2,14 +2,14 @@ import Logging
 import Registry
 import Synchronization
 
-/// What is in the trash goes in the background.
+/// Deletes what is in the trash, in the background.
 extension Engine {
     func startUnlinking(_ run: Run, _ root: Root) {
         startUnlinking(run.adminID, root) { Trash.removeEmptyParent(run, root: root) }
     }
 
     /// Unlinks an entry of the trash in the background.
-    /// - Parameter then: what follows when it is gone. Blocks.
+    /// - Parameter then: runs after the entry is deleted; may block.
     func startUnlinking(_ name: String, _ root: Root, then: @escaping @Sendable () -> Void = {}) {
         unlinking.withLock { tasks in
             // One after the other: each has as many threads as are good for the disk and the spawns beside it.

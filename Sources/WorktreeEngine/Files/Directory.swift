@@ -10,7 +10,7 @@ struct Directory: ~Copyable {
     /// For messages only.
     let path: String
 
-    /// Takes a descriptor over.
+    /// Takes ownership of an open descriptor.
     init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path
@@ -53,14 +53,16 @@ struct Directory: ~Copyable {
         }
     }
 
-    /// The way of ``openBeneath(raw:)`` without openat2.
+    /// Opens each component in turn, for systems without openat2.
     func openByComponent(_ relative: [CChar]) throws(SystemError) -> Directory {
         let path = describe(text(relative))
         var current = try duplicate(descriptor, self.path)
-        for component in relative.dropLast().split(separator: CChar(47), omittingEmptySubsequences: false) {
+        for component in relative.dropLast().split(
+            separator: CChar(UInt8(ascii: "/")), omittingEmptySubsequences: false)
+        {
             let parent = current
             defer { close(parent) }
-            guard !component.isEmpty, !component.elementsEqual([46]), !component.elementsEqual([46, 46]) else {
+            guard !component.isEmpty, ![".", ".."].contains(text(component + [0])) else {
                 throw SystemError(call: "open", path: path, errno: .invalidArgument)
             }
             let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
@@ -89,10 +91,10 @@ struct Directory: ~Copyable {
         try system("mkdirat", describe(name)) { mkdirat(descriptor, name, mode) }
     }
 
-    /// Gives the owner of a directory, which may not even be readable, all rights, and changes no others: O_PATH needs none,
-    /// and /proc leads to that very inode. The name is bytes, as it need not be UTF-8.
+    /// Adds the owner's rwx bits to the mode of a directory, even of an unreadable one: O_PATH needs no permission, and
+    /// /proc/self/fd leads to the same inode. The name is bytes, since it need not be UTF-8.
     /// See: man 2 open (O_PATH), man 5 proc (/proc/self/fd)
-    func giveRights(_ name: [CChar]) throws(SystemError) {
+    func addOwnerPermissions(_ name: [CChar]) throws(SystemError) {
         let path = describe(text(name))
         let handle = try system("openat", path) {
             linux_openat(descriptor, name, O_PATH_FLAG | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC, 0)

@@ -2,67 +2,68 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Moves and removals in directories whose owner has taken his own right to write away.
+/// Moves and removals in directories that their owner made read-only.
 extension Directory {
-    /// Moves a directory of ours to another parent, also one that is read-only, or whose old or new parent is.
+    /// Moves one of our directories to another parent, even if it or one of the parents is read-only.
     ///
     /// A directory that gets another parent has to be writable itself, since its `..` changes. See: man 2 rename (EACCES)
-    /// The moved directory keeps the rights that its owner needs for that; both parents get their modes back.
-    /// - Throws: ``SystemError`` as ``rename(_:to:as:)``, also where this user does not own what would have to be changed.
+    /// The directory stays writable; the modes of both parents are restored.
+    /// - Throws: ``SystemError`` like ``rename(_:to:as:)``; EACCES or EPERM when this user does not own a directory whose mode
+    ///   has to change.
     func moveDirectory(_ name: String, to target: borrowing Directory, as newName: String) throws(SystemError) {
         do { return try rename(name, to: target, as: newName) } catch {
             guard error.errno == .permissionDenied else { throw error }
         }
-        let source = try WritePermission(in: self)
-        let destination = try WritePermission(in: target)
+        let source = try TemporaryWriteAccess(in: self)
+        let destination = try TemporaryWriteAccess(in: target)
         defer {
-            source.end()
-            destination.end()
+            source.restoreMode()
+            destination.restoreMode()
         }
-        try giveRights(name.utf8CString.map(\.self))
+        try addOwnerPermissions(name.utf8CString.map(\.self))
         try rename(name, to: target, as: newName)
     }
 
-    /// Does something in a directory of ours that takes the right to write to it, also when its mode forbids that.
+    /// Runs `body`. If that fails with EACCES, makes this directory writable for a while and runs `body` again.
     func whileWritable(_ body: () throws(SystemError) -> Void) throws(SystemError) {
         do { return try body() } catch { guard error.errno == .permissionDenied else { throw error } }
-        let permission = try WritePermission(in: self)
-        defer { permission.end() }
+        let access = try TemporaryWriteAccess(in: self)
+        defer { access.restoreMode() }
         try body()
     }
 
-    /// Adds the owner's rights to the mode of a directory of ours, which are there unless somebody took them away.
-    func giveOwnRights() throws(SystemError) { _ = try addRights(0o700) }
+    /// Restores the owner's rwx bits of one of our directories, if somebody removed them.
+    func restoreOwnerPermissions() throws(SystemError) { _ = try addPermissions(0o700) }
 
-    /// The permission bits of an entry, not followed.
+    /// Returns the permission bits of an entry. Does not follow a symbolic link.
     func mode(of name: String) throws(SystemError) -> mode_t {
         var value = stat()
         try system("fstatat", "\(path)/\(name)") { fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) }
         return value.st_mode & 0o7777
     }
 
-    /// - Returns: the former mode; nil when it had these rights, or is not this user's to change.
-    fileprivate func addRights(_ rights: mode_t) throws(SystemError) -> mode_t? {
+    /// - Returns: the former mode; nil when it had these bits, or when this user does not own the directory.
+    fileprivate func addPermissions(_ permissions: mode_t) throws(SystemError) -> mode_t? {
         var value = stat()
         try system("fstat", path) { fstat(descriptor, &value) }
         let mode = value.st_mode & 0o7777
-        guard mode & rights != rights, value.st_uid == geteuid() else { return nil }
-        try system("fchmod", path) { fchmod(descriptor, mode | rights) }
+        guard mode & permissions != permissions, value.st_uid == geteuid() else { return nil }
+        try system("fchmod", path) { fchmod(descriptor, mode | permissions) }
         return mode
     }
 }
 
-/// The right to write to a directory, for a while.
-private struct WritePermission: ~Copyable {
+/// Makes a directory writable for its owner until ``restoreMode()``.
+private struct TemporaryWriteAccess: ~Copyable {
     private let descriptor: CInt
     private let formerMode: mode_t?
 
-    /// - Parameter directory: outlives this.
+    /// - Parameter directory: must outlive this value.
     init(in directory: borrowing Directory) throws(SystemError) {
         descriptor = directory.descriptor
-        formerMode = try directory.addRights(0o300)
+        formerMode = try directory.addPermissions(0o300)
     }
 
-    /// Gives the mode back. A failure leaves the directory writable for its owner.
-    borrowing func end() { if let formerMode { fchmod(descriptor, formerMode) } }
+    /// Restores the mode. A failure leaves the directory writable for its owner.
+    borrowing func restoreMode() { if let formerMode { fchmod(descriptor, formerMode) } }
 }

@@ -2,26 +2,26 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Tells a file from all others that exist at the same time, whatever its names are.
+/// Identifies a file, whatever its names are.
 struct FileID: Hashable, Sendable {
     let device: UInt64
     let inode: UInt64
 }
 
 extension Directory {
-    /// Gives every file and directory below this one. What goes meanwhile may be left out.
+    /// Calls `body` for every file and directory below this one. May miss entries that are deleted during the walk.
     ///
-    /// Depth costs neither descriptors nor length of a path: one directory is open at a time, and `..` leads back.
-    /// - Throws: ``SystemError`` for what cannot be looked at, as nobody knows what is in there, and for a mount.
+    /// Uses a fixed number of descriptors, and names instead of paths, so that a deep tree hits no limit.
+    /// - Throws: ``SystemError`` when a directory cannot be read, or is a mount point.
     func forEachFileBelow(_ body: (FileID) -> Void) throws(SystemError) {
         var current = try open(".")
-        // The directories from the top to the current one: name, identity, and the directories in it that are left.
-        var levels = [Level(name: [], id: try current.fileID(), left: try current.giveEntries(body))]
+        // The directories from the top to the current one: name, identity, and the subdirectories still to enter.
+        var levels = [Level(name: [], id: try current.fileID(), remaining: try current.visitEntries(body))]
         func path() -> String {
             levels.dropFirst().reduce(self.path) { "\($0)/\(text($1.name))" }
         }
         while true {
-            guard let name = levels[levels.count - 1].left.popLast() else {
+            guard let name = levels[levels.count - 1].remaining.popLast() else {
                 levels.removeLast()
                 guard let parent = levels.last else { return }
                 let above = try current.open("..")
@@ -41,14 +41,14 @@ extension Directory {
             guard linux_is_mount_root(current.descriptor) == 0 else {
                 throw SystemError(call: "open (a filesystem is mounted here)", path: current.path, errno: .improperLink)
             }
-            levels.append(Level(name: name, id: try current.fileID(), left: try current.giveEntries(body)))
+            levels.append(Level(name: name, id: try current.fileID(), remaining: try current.visitEntries(body)))
         }
     }
 
     private struct Level {
         let name: [CChar]
         let id: FileID
-        var left: [[CChar]]
+        var remaining: [[CChar]]
     }
 
     private func fileID() throws(SystemError) -> FileID {
@@ -57,8 +57,8 @@ extension Directory {
         return FileID(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
     }
 
-    /// - Returns: the names of the directories.
-    private func giveEntries(_ body: (FileID) -> Void) throws(SystemError) -> [[CChar]] {
+    /// - Returns: the names of the subdirectories.
+    private func visitEntries(_ body: (FileID) -> Void) throws(SystemError) -> [[CChar]] {
         var directories: [[CChar]] = []
         for entry in try rawEntries() {
             var value = stat()

@@ -7,9 +7,9 @@ struct MountTable {
         /// From the root of the filesystem.
         let path: [UInt8]
 
-        /// Whether this is the other place, or below it.
+        /// Returns whether this equals `other` or is below it.
         func isInside(_ other: Location) -> Bool {
-            device == other.device && MountTable.below(other.path, path) != nil
+            device == other.device && MountTable.suffix(below: other.path, of: path) != nil
         }
     }
 
@@ -45,15 +45,15 @@ struct MountTable {
         }
     }
 
-    /// Where a file is that the kernel names by a path.
+    /// Returns the location in its filesystem of a path that the kernel reported.
     /// - Parameters:
-    ///   - path: from the root directory to which this table belongs.
-    ///   - mount: the id of the mount by which the path leads there: one mount may hide another.
-    /// - Returns: nil when the table does not have the mount, or has it elsewhere. That of a process in a chroot leaves out
-    ///   what is mounted outside, and the mount of its `/` when that is not a mount point. A mount that was detached
-    ///   (umount2 with MNT_DETACH) is in no table.
+    ///   - path: relative to the root directory of the process whose table this is.
+    ///   - mount: the id of the mount that the file is on. The path is not enough: a mount may hide another.
+    /// - Returns: nil when the table does not list the mount, or lists it elsewhere. The table of a process in a chroot omits
+    ///   mounts outside of the chroot, and the mount of its `/` unless that is a mount point. No table lists a mount that was
+    ///   detached (umount2 with MNT_DETACH).
     func location(of path: some Collection<UInt8>, mount id: UInt64) -> Location? {
-        guard let mount = mounts[id], let rest = Self.below(mount.point, Array(path)) else { return nil }
+        guard let mount = mounts[id], let rest = Self.suffix(below: mount.point, of: Array(path)) else { return nil }
         return Location(device: mount.device, path: Self.join(mount.root, rest))
     }
 
@@ -61,13 +61,13 @@ struct MountTable {
     func paths(to location: Location) -> [[UInt8]] {
         mounts.values.compactMap { mount in
             guard mount.device == location.device else { return nil }
-            if let rest = Self.below(mount.root, location.path) { return Self.join(mount.point, rest) }
-            return Self.below(location.path, mount.root) == nil ? nil : mount.point
+            if let rest = Self.suffix(below: mount.root, of: location.path) { return Self.join(mount.point, rest) }
+            return Self.suffix(below: location.path, of: mount.root) == nil ? nil : mount.point
         }
     }
 
     /// What of a path lies below a directory: empty for that itself, nil when it lies elsewhere.
-    static func below(_ directory: [UInt8], _ path: [UInt8]) -> ArraySlice<UInt8>? {
+    static func suffix(below directory: [UInt8], of path: [UInt8]) -> ArraySlice<UInt8>? {
         if directory == [UInt8(ascii: "/")] { return path == directory ? [] : path[...] }
         guard path.starts(with: directory) else { return nil }
         let rest = path[directory.count...]

@@ -53,20 +53,21 @@ extension ProcessTable {
         guard let mounts = MountTable(of: "self") else {
             throw EngineError(
                 .system, .blocked,
-                "/proc/self/mountinfo cannot be read, so nobody knows what is mounted in \(directory). Mount /proc (`mount -t "
-                    + "proc proc /proc`), then try again.")
+                "cannot read /proc/self/mountinfo, so wtengine cannot tell what is mounted below \(directory). Mount /proc "
+                    + "(`mount -t proc proc /proc`), then try again.")
         }
         return mounts.mount(below: directory)
     }
 
     private static func list(_ paths: [String], _ mappings: Bool) throws -> [ProcessInside] {
-        let places = try Places(paths)
+        let matcher = try DirectoryMatcher(paths)
         let table = try Directory("/proc")
         // Open to the end of the look.
         defer { _ = table.descriptor }
         let descriptor = table.descriptor
-        // This process first and alone: a walk of the places, which any process may lead to, has directories open in them.
-        let own = try look(getpid(), descriptor, places, mappings)
+        // This process before the others: a process may lead to a walk of the directories, and the descriptors of the walk
+        // would make this process look as if it were inside.
+        let own = try look(getpid(), descriptor, matcher, mappings)
         // The kernel takes its time for each link, so that a few threads help.
         let all = try pids(table).filter { $0 != getpid() }
         let next = Atomic<Int>(0)
@@ -76,7 +77,7 @@ extension ProcessTable {
                 while true {
                     let position = next.add(1, ordering: .relaxed).oldValue
                     if position >= all.count { break }
-                    if let process = try look(all[position], descriptor, places, mappings) {
+                    if let process = try look(all[position], descriptor, matcher, mappings) {
                         found.withLock { $0.processes.append(process) }
                     }
                 }
@@ -91,11 +92,11 @@ extension ProcessTable {
 
     /// A process that ends meanwhile has nothing open any more.
     private static func look(
-        _ pid: Int32, _ table: CInt, _ places: Places, _ mappings: Bool
+        _ pid: Int32, _ table: CInt, _ matcher: DirectoryMatcher, _ mappings: Bool
     ) throws -> ProcessInside? {
         for path in withOpenFiles(pid, table) {
             guard let directory = try? Directory("/proc/\(path)"),
-                let holds = try places.view(of: path, directory).firstInside(directory, mappings)
+                let holds = try matcher.comparison(for: path, directory).firstInside(directory, mappings)
             else { continue }
             let name = ((try? directory.read("comm")) ?? nil)?.split(separator: "\n").first.map(String.init)
             return ProcessInside(pid: pid, name: name ?? "?", holds: holds)

@@ -95,10 +95,10 @@ struct Root: Sendable {
         return top
     }
 
-    /// `stage` or `trash`.
+    /// Opens `stage` or `trash`, creates it when it is missing, and restores the permissions of its owner.
     func openPrivate(_ name: String) throws -> Directory {
         let directory = try open().open(Root.privateName).openOrMake(name, mode: 0o700)
-        try directory.giveOwnRights()
+        try directory.restoreOwnerPermissions()
         return directory
     }
 

@@ -162,7 +162,7 @@ enum TreeDeletion {
             do throws(SystemError) {
                 do { return try parent.open(raw: name) } catch {
                     guard error.errno == .permissionDenied else { throw error }
-                    try parent.giveRights(name)
+                    try parent.addOwnerPermissions(name)
                     return try parent.open(raw: name)
                 }
             } catch {
@@ -191,7 +191,7 @@ enum TreeDeletion {
         private func moveUp(
             _ child: [CChar], from directory: borrowing Directory, _ rest: inout [String]
         ) throws(SystemError) {
-            do { try directory.giveRightsToMove(child) } catch {
+            do { try directory.addPermissionsToMove(child) } catch {
                 if error.errno == .noSuchFileOrDirectory { return }
                 throw error
             }
@@ -267,10 +267,10 @@ let O_PATH_FLAG: CInt = 0o10000000
 
 extension Directory {
     /// A directory without the owner's write bit cannot be moved to another parent: its `..` changes.
-    fileprivate func giveRightsToMove(_ name: [CChar]) throws(SystemError) {
+    fileprivate func addPermissionsToMove(_ name: [CChar]) throws(SystemError) {
         var value = stat()
         if fstatat(descriptor, name, &value, AT_SYMLINK_NOFOLLOW) == 0, value.st_mode & 0o700 != 0o700 {
-            try giveRights(name)
+            try addOwnerPermissions(name)
         }
     }
 

@@ -3,78 +3,79 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// The places whose users are looked for, and how to tell whether an open file lies in one of them.
+/// Decides whether an open file is inside one of the given directories.
 ///
-/// The kernel names an open file by a path, and the same directory has another path by every other mount. So a file is
-/// compared in the first of these ways that says something:
+/// The kernel reports an open file by a path, and every mount gives the same directory another path. So the first of these
+/// tests that can decide is used:
 ///
-/// 1. by its path, where it was opened by the same mount as the place;
-/// 2. by its place in the filesystem, where the mount table of its process has the mount;
-/// 3. by device and inode, with all files in the place. That takes a walk of the place, but needs no mount table: that of
-///    a process in a chroot leaves out what is mounted outside, and no table has a mount that was detached.
-final class Places: Sendable {
-    struct Place {
+/// 1. the path, if the file was opened through the mount that the directory is on;
+/// 2. the location in the filesystem, if the mount table of the process lists the mount;
+/// 3. device and inode, compared with every file in the directory. This walks the directory but needs no mount table: the
+///    table of a process in a chroot omits mounts outside of the chroot, and no table lists a detached mount.
+final class DirectoryMatcher: Sendable {
+    struct Target {
         let path: [UInt8]
         let file: linux_mounted_file
         /// Nil when the mount table of this process does not have its mount.
         let location: MountTable.Location?
-        /// Subvolumes have device numbers of their own there, so that the number does not tell filesystems apart.
+        /// Each subvolume has a device number of its own there, so the number does not identify the filesystem.
         let isBtrfs: Bool
     }
 
-    fileprivate let places: [Place]
+    fileprivate let targets: [Target]
     private let ownNamespace: [UInt8]
-    private let views: Mutex<[[UInt8]: ProcessView]>
+    private let knownPaths: Mutex<[[UInt8]: NamespacePaths]>
     private let contents = Mutex<Set<FileID>?>(nil)
 
-    /// - Parameter paths: absolute and real. One where nothing is has no users but by its path.
-    /// - Throws: ``SystemError`` when a place cannot be looked at.
+    /// - Parameter paths: absolute and real. A path that does not exist is compared by path only.
+    /// - Throws: ``SystemError`` when a path cannot be inspected.
     init(_ paths: [String]) throws(SystemError) {
         let table = MountTable(of: "self")
-        places = try paths.map { path throws(SystemError) in
+        targets = try paths.map { path throws(SystemError) in
             var file = linux_mounted_file()
             do throws(SystemError) {
-                try system("statx", path) { linux_mounted_file(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &file) }
+                try system("statx", path) { linux_stat_mount(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &file) }
             } catch { if error.errno != .noSuchFileOrDirectory { throw error } }
-            return Place(
+            return Target(
                 path: Array(path.utf8), file: file, location: table?.location(of: path.utf8, mount: file.mount),
                 isBtrfs: isOnBtrfs(path))
         }
         ownNamespace = withLinkTarget(AT_FDCWD, "/proc/self/ns/mnt") { Array($0) }
-        views = Mutex([ownNamespace: ProcessView(table, places)])
+        knownPaths = Mutex([ownNamespace: NamespacePaths(table, targets)])
     }
 
-    /// How to compare what a process has open.
-    /// - Parameter path: of the process below /proc.
-    func view(of path: String, _ process: borrowing Directory) -> ProcessComparison {
+    /// Returns the comparison for a process.
+    /// - Parameter path: its directory below /proc, such as `42` or `42/task/43`.
+    func comparison(for path: String, _ process: borrowing Directory) -> ProcessComparison {
         let namespace = withLinkTarget(process.descriptor, "ns/mnt") { Array($0) }
-        if let known = views.withLock({ $0[namespace] }) { return ProcessComparison(places: self, view: known) }
-        // Paths in another namespace are told from its root, but the table of a process in a chroot from its own.
+        if let known = knownPaths.withLock({ $0[namespace] }) { return ProcessComparison(matcher: self, paths: known) }
+        // The kernel reports paths in another namespace relative to the root of that namespace, but the mount table of a
+        // process in a chroot relative to the chroot.
         guard !namespace.isEmpty, withLinkTarget(process.descriptor, "root", { $0.elementsEqual("/".utf8) }),
             let table = MountTable(of: path)
-        else { return ProcessComparison(places: self, view: ProcessView(nil, places)) }
-        let made = ProcessView(table, places)
-        views.withLock { $0[namespace] = made }
-        return ProcessComparison(places: self, view: made)
+        else { return ProcessComparison(matcher: self, paths: NamespacePaths(nil, targets)) }
+        let made = NamespacePaths(table, targets)
+        knownPaths.withLock { $0[namespace] = made }
+        return ProcessComparison(matcher: self, paths: made)
     }
 
-    /// Whether one of the places has this file, by any name.
-    fileprivate func contain(_ file: FileID) throws(SystemError) -> Bool { try allFiles().contains(file) }
+    /// Returns whether the file is in one of the directories, under any name.
+    fileprivate func contains(_ file: FileID) throws(SystemError) -> Bool { try allFiles().contains(file) }
 
-    /// The same for what /proc/<pid>/maps says: on btrfs that is the device of the filesystem, not of the subvolume.
-    fileprivate func contain(mapped file: FileID) throws(SystemError) -> Bool {
+    /// Does the same for /proc/<pid>/maps, which on btrfs has the device of the filesystem, not that of the subvolume.
+    fileprivate func containsMapped(_ file: FileID) throws(SystemError) -> Bool {
         let files = try allFiles()
-        return files.contains(file) || places.contains(where: \.isBtrfs) && files.contains { $0.inode == file.inode }
+        return files.contains(file) || targets.contains(where: \.isBtrfs) && files.contains { $0.inode == file.inode }
     }
 
     private func allFiles() throws(SystemError) -> Set<FileID> {
         try contents.withLock { contents throws(SystemError) in
             if let contents { return contents }
             var files: Set<FileID> = []
-            for place in places where place.file.inode != 0 {
-                files.insert(FileID(device: place.file.device, inode: place.file.inode))
+            for target in targets where target.file.inode != 0 {
+                files.insert(FileID(device: target.file.device, inode: target.file.inode))
                 do throws(SystemError) {
-                    let top = try Directory(String(decoding: place.path, as: UTF8.self))
+                    let top = try Directory(String(decoding: target.path, as: UTF8.self))
                     try top.forEachFileBelow { files.insert($0) }
                 } catch { if error.errno != .noSuchFileOrDirectory, error.errno != .notDirectory { throw error } }
             }
@@ -84,35 +85,35 @@ final class Places: Sendable {
     }
 }
 
-/// What the mount table of a process says of the places.
-private struct ProcessView: Sendable {
-    /// Nil when it cannot be read, or does not fit the paths that the kernel tells.
+/// The paths by which the processes of a mount namespace reach the directories.
+private struct NamespacePaths: Sendable {
+    /// Nil when it cannot be read, or when its mount points are relative to another root than the paths in /proc.
     let table: MountTable?
-    /// Every path that leads into a place.
+    /// Every path that the mount table gives the directories.
     let paths: [[UInt8]]
-    /// Whether those are all.
+    /// Whether ``paths`` has all of them.
     let isComplete: Bool
 
-    init(_ table: MountTable?, _ places: [Places.Place]) {
+    init(_ table: MountTable?, _ targets: [DirectoryMatcher.Target]) {
         self.table = table
-        let others = places.compactMap(\.location).flatMap { table?.paths(to: $0) ?? [] }
-        paths = Array(Set(places.map(\.path) + others))
-        isComplete = table != nil && places.allSatisfy { $0.location != nil || $0.file.inode == 0 }
+        let others = targets.compactMap(\.location).flatMap { table?.paths(to: $0) ?? [] }
+        paths = Array(Set(targets.map(\.path) + others))
+        isComplete = table != nil && targets.allSatisfy { $0.location != nil || $0.file.inode == 0 }
     }
 }
 
-/// Compares what one process has open with the places.
+/// Compares what one process has open with the directories.
 struct ProcessComparison {
-    private let places: Places
-    private let view: ProcessView
+    private let matcher: DirectoryMatcher
+    private let paths: NamespacePaths
 
-    fileprivate init(places: Places, view: ProcessView) {
-        self.places = places
-        self.view = view
+    fileprivate init(matcher: DirectoryMatcher, paths: NamespacePaths) {
+        self.matcher = matcher
+        self.paths = paths
     }
 
-    /// The first thing of a process that lies in one of the places.
-    /// - Throws: ``SystemError`` when a place cannot be walked, where that is needed to decide.
+    /// Returns what the process holds inside one of the directories (`cwd`, `fd 3`, ...), the first that is found.
+    /// - Throws: ``SystemError`` when a directory has to be walked to decide, and cannot be.
     func firstInside(_ process: borrowing Directory, _ mappings: Bool) throws(SystemError) -> String? {
         for name in ["cwd", "root", "exe"] where try isInside(process.descriptor, name) { return name }
         if mappings, try hasMapping(process) { return "mapping" }
@@ -131,26 +132,26 @@ struct ProcessComparison {
         return found
     }
 
-    /// A look at a machine takes thousands of these, so bytes are compared in place.
+    /// A scan of a machine reads thousands of links, so bytes are compared without copying them.
     private func isInside(_ directory: CInt, _ name: UnsafePointer<CChar>) throws(SystemError) -> Bool {
         try withLinkTarget(directory, name) { link throws(SystemError) in
-            if view.paths.contains(where: { isBelow($0, link) }) { return true }
-            // What is no path (`socket:[1]`, `pipe:[2]`) lies nowhere.
+            if paths.paths.contains(where: { isBelow($0, link) }) { return true }
+            // Sockets and pipes have no path: `socket:[1]`, `pipe:[2]`.
             guard link.first == UInt8(ascii: "/") else { return false }
             var file = linux_mounted_file()
-            // Closed meanwhile, or on a filesystem that does not answer, which is none of the places'.
-            guard linux_mounted_file(directory, name, 0, &file) == 0 else { return false }
+            // Closed meanwhile, or on a filesystem that does not respond. No workdir that is cleaned up is on such a filesystem.
+            guard linux_stat_mount(directory, name, 0, &file) == 0 else { return false }
             return try isInside(file, link)
         }
     }
 
     private func isInside(_ file: linux_mounted_file, _ path: UnsafeRawBufferPointer) throws(SystemError) -> Bool {
-        for place in places.places where place.isBtrfs || place.file.device == file.device {
-            // By the same mount its path would have told.
-            if file.mount != 0, place.file.mount == file.mount { continue }
-            if let location = place.location, let own = view.table?.location(of: path, mount: file.mount) {
+        for target in matcher.targets where target.isBtrfs || target.file.device == file.device {
+            // The same mount: the comparison of paths has decided.
+            if file.mount != 0, target.file.mount == file.mount { continue }
+            if let location = target.location, let own = paths.table?.location(of: path, mount: file.mount) {
                 if own.isInside(location) { return true }
-            } else if try places.contain(FileID(device: file.device, inode: file.inode)) {
+            } else if try matcher.contains(FileID(device: file.device, inode: file.inode)) {
                 return true
             }
         }
@@ -160,19 +161,21 @@ struct ProcessComparison {
     /// A line ends in the path of the file, after blanks. See: man 5 proc (/proc/pid/maps)
     private func hasMapping(_ process: borrowing Directory) throws(SystemError) -> Bool {
         guard let table = contents(of: "\(process.path)/maps") else { return false }
-        let hasPath = view.paths.contains { path in
+        let hasPath = paths.paths.contains { path in
             // Nobody else's lines begin with it, so most tables are searched once and that is all.
             var rest = table[...]
             while let start = find(path, in: rest) {
                 let end = start + path.count
-                let isWhole = end == table.count || [UInt8(ascii: "/"), UInt8(ascii: "\n"), 32].contains(table[end])
-                if isWhole, start > 0, table[start - 1] == 32 { return true }
+                let isWhole =
+                    end == table.count
+                    || [UInt8(ascii: "/"), UInt8(ascii: "\n"), UInt8(ascii: " ")].contains(table[end])
+                if isWhole, start > 0, table[start - 1] == UInt8(ascii: " ") { return true }
                 rest = table[end...]
             }
             return false
         }
-        if hasPath || view.isComplete { return hasPath }
-        for file in mappedFiles(table) where try places.contain(mapped: file) { return true }
+        if hasPath || paths.isComplete { return hasPath }
+        for file in mappedFiles(table) where try matcher.containsMapped(file) { return true }
         return false
     }
 
@@ -180,7 +183,9 @@ struct ProcessComparison {
     private func mappedFiles(_ table: [UInt8]) -> Set<FileID> {
         var files: Set<FileID> = []
         for line in table.split(separator: UInt8(ascii: "\n")) {
-            let fields = line.split(separator: 32, maxSplits: 5).map { String(decoding: $0, as: UTF8.self) }
+            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5).map {
+                String(decoding: $0, as: UTF8.self)
+            }
             guard fields.count > 4, let inode = UInt64(fields[4]), inode != 0 else { continue }
             let device = fields[3].split(separator: ":").compactMap { UInt32($0, radix: 16) }
             if device.count == 2 { files.insert(FileID(device: linux_device(device[0], device[1]), inode: inode)) }
@@ -203,7 +208,7 @@ struct ProcessComparison {
     }
 }
 
-/// Gives what a link leads to; nothing when it cannot be read.
+/// Calls `body` with the target of a link. The buffer is empty when the link cannot be read.
 func withLinkTarget<T, E>(
     _ directory: CInt, _ name: UnsafePointer<CChar>, _ body: (UnsafeRawBufferPointer) throws(E) -> T
 ) throws(E) -> T {
