@@ -16,8 +16,10 @@ final class DirectoryMatcher: Sendable {
     struct Target {
         let path: [UInt8]
         let file: linux_mounted_file
-        /// Nil when the mount table of this process does not have its mount.
+        /// Nil when the mount table of this process does not list its mount.
         let location: MountTable.Location?
+        /// It is on the mount of `/`, so that its location, even if it is not known, ends in ``path``.
+        let isOnRootMount: Bool
         /// Each subvolume has a device number of its own there, so the number does not identify the filesystem.
         let isBtrfs: Bool
     }
@@ -31,6 +33,9 @@ final class DirectoryMatcher: Sendable {
     /// - Throws: ``SystemError`` when a path cannot be inspected.
     init(_ paths: [String]) throws(SystemError) {
         let table = MountTable(of: "self")
+        var root = linux_mounted_file()
+        try system("statx", "/") { linux_stat_mount(AT_FDCWD, "/", 0, &root) }
+        let rootMount = root.mount
         targets = try paths.map { path throws(SystemError) in
             var file = linux_mounted_file()
             do throws(SystemError) {
@@ -38,17 +43,19 @@ final class DirectoryMatcher: Sendable {
             } catch { if error.errno != .noSuchFileOrDirectory { throw error } }
             return Target(
                 path: Array(path.utf8), file: file, location: table?.location(of: path.utf8, mount: file.mount),
-                isBtrfs: isOnBtrfs(path))
+                isOnRootMount: file.mount != 0 && file.mount == rootMount, isBtrfs: isOnBtrfs(path))
         }
         ownNamespace = withLinkTarget(AT_FDCWD, "/proc/self/ns/mnt") { Array($0) }
-        knownPaths = Mutex([ownNamespace: NamespacePaths(table, targets)])
+        knownPaths = Mutex([ownNamespace: NamespacePaths(table, targets, isOwn: true)])
     }
 
     /// Returns the comparison for a process.
     /// - Parameter path: its directory below /proc, such as `42` or `42/task/43`.
     func comparison(for path: String, _ process: borrowing Directory) -> ProcessComparison {
         let namespace = withLinkTarget(process.descriptor, "ns/mnt") { Array($0) }
-        if let known = knownPaths.withLock({ $0[namespace] }) { return ProcessComparison(matcher: self, paths: known) }
+        if !namespace.isEmpty, let known = knownPaths.withLock({ $0[namespace] }) {
+            return ProcessComparison(matcher: self, paths: known)
+        }
         // The kernel reports paths in another namespace relative to the root of that namespace, but the mount table of a
         // process in a chroot relative to the chroot.
         guard !namespace.isEmpty, withLinkTarget(process.descriptor, "root", { $0.elementsEqual("/".utf8) }),
@@ -93,9 +100,12 @@ private struct NamespacePaths: Sendable {
     let paths: [[UInt8]]
     /// Whether ``paths`` has all of them.
     let isComplete: Bool
+    /// The namespace is that of this process.
+    let isOwn: Bool
 
-    init(_ table: MountTable?, _ targets: [DirectoryMatcher.Target]) {
+    init(_ table: MountTable?, _ targets: [DirectoryMatcher.Target], isOwn: Bool = false) {
         self.table = table
+        self.isOwn = isOwn
         let others = targets.compactMap(\.location).flatMap { table?.paths(to: $0) ?? [] }
         paths = Array(Set(targets.map(\.path) + others))
         isComplete = table != nil && targets.allSatisfy { $0.location != nil || $0.file.inode == 0 }
@@ -145,12 +155,15 @@ struct ProcessComparison {
         }
     }
 
-    private func isInside(_ file: linux_mounted_file, _ path: UnsafeRawBufferPointer) throws(SystemError) -> Bool {
+    private func isInside(_ file: linux_mounted_file, _ path: some Collection<UInt8>) throws(SystemError) -> Bool {
         for target in matcher.targets where target.isBtrfs || target.file.device == file.device {
             // The same mount: the comparison of paths has decided.
             if file.mount != 0, target.file.mount == file.mount { continue }
-            if let location = target.location, let own = paths.table?.location(of: path, mount: file.mount) {
+            let own = paths.table?.location(of: path, mount: file.mount)
+            if let own, let location = target.location {
                 if own.isInside(location) { return true }
+            } else if let own, target.isOnRootMount, !own.mayBeInside(target.path) {
+                continue
             } else if try matcher.contains(FileID(device: file.device, inode: file.inode)) {
                 return true
             }
@@ -175,20 +188,36 @@ struct ProcessComparison {
             return false
         }
         if hasPath || paths.isComplete { return hasPath }
-        for file in mappedFiles(table) where try matcher.containsMapped(file) { return true }
+        for (file, path) in mappedFiles(table) where try isInside(mapped: file, path) { return true }
         return false
     }
 
+    private func isInside(mapped file: FileID, _ path: [UInt8]) throws(SystemError) -> Bool {
+        guard matcher.targets.contains(where: { $0.isBtrfs || $0.file.device == file.device }) else { return false }
+        // A path of this namespace says more than the table of mappings: which mount the file is on.
+        var found = linux_mounted_file()
+        if paths.isOwn, linux_stat_mount(AT_FDCWD, String(decoding: path, as: UTF8.self), 0, &found) == 0,
+            found.inode == file.inode
+        {
+            return try isInside(found, path)
+        }
+        return try matcher.containsMapped(file)
+    }
+
     /// `<addresses> <mode> <offset> <device> <inode> <path>`, with the device as `major:minor` in hexadecimal digits.
-    private func mappedFiles(_ table: [UInt8]) -> Set<FileID> {
-        var files: Set<FileID> = []
+    private func mappedFiles(_ table: [UInt8]) -> [FileID: [UInt8]] {
+        var files: [FileID: [UInt8]] = [:]
         for line in table.split(separator: UInt8(ascii: "\n")) {
-            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5).map {
-                String(decoding: $0, as: UTF8.self)
+            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
+            guard fields.count > 5, let inode = UInt64(String(decoding: fields[4], as: UTF8.self)), inode != 0 else {
+                continue
             }
-            guard fields.count > 4, let inode = UInt64(fields[4]), inode != 0 else { continue }
-            let device = fields[3].split(separator: ":").compactMap { UInt32($0, radix: 16) }
-            if device.count == 2 { files.insert(FileID(device: linux_device(device[0], device[1]), inode: inode)) }
+            let device = String(decoding: fields[3], as: UTF8.self).split(separator: ":").compactMap {
+                UInt32($0, radix: 16)
+            }
+            guard device.count == 2 else { continue }
+            let path = Array(fields[5].drop { $0 == UInt8(ascii: " ") })
+            files[FileID(device: linux_device(device[0], device[1]), inode: inode)] = path
         }
         return files
     }

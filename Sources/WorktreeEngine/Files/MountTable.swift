@@ -1,3 +1,6 @@
+import CLinux
+import Glibc
+
 /// The mounts that a process sees. See: man 5 proc (/proc/pid/mountinfo)
 struct MountTable {
     /// A place in a filesystem, whichever way it is mounted.
@@ -10,6 +13,21 @@ struct MountTable {
         /// Returns whether this equals `other` or is below it.
         func isInside(_ other: Location) -> Bool {
             device == other.device && MountTable.suffix(below: other.path, of: path) != nil
+        }
+
+        /// Returns false when this cannot be a path, or below a path, of which only the end is known.
+        /// - Parameter end: begins with a slash.
+        func mayBeInside(_ end: [UInt8]) -> Bool {
+            path.withUnsafeBytes { path in
+                guard let start = path.baseAddress else { return false }
+                var from = 0
+                while let found = memmem(start + from, path.count - from, end, end.count) {
+                    let after = UnsafeRawPointer(found) - start + end.count
+                    if after == path.count || path[after] == UInt8(ascii: "/") { return true }
+                    from = after
+                }
+                return false
+            }
         }
     }
 

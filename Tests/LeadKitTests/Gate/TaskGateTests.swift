@@ -78,14 +78,16 @@ import WorktreeEngine
         for (issue, trigger) in [("local#1", "a"), ("local#1", "b"), ("local#2", "c"), ("local#1", "d")] {
             try await gate.keep(update(issue, trigger), of: key(issue))
         }
-        let first = try await gate.deliver()
+        // One moment for both, since the pause is a second and this machine may be slow.
+        let now = Date()
+        let first = try await gate.deliver(at: now)
         #expect(first.pending == 4)
         #expect(first.problem == "out of reach")
         // Of one that is out of reach for all, one is asked.
         #expect(outbox.state.withLock { $0.calls } == 1)
         // Its pause is not over, and those after it wait; the other issue's do not.
         outbox.change { $0.isUnreachable = false }
-        #expect(try await gate.deliver() == Delivery(delivered: 1, pending: 3))
+        #expect(try await gate.deliver(at: now) == Delivery(delivered: 1, pending: 3))
         #expect(outbox.updates.map(\.trigger) == ["c"])
         // Another process goes on.
         let other = TaskGate(engine: try await scratch.engine(), outbox: outbox)
