@@ -1,3 +1,4 @@
+import Glibc
 import Git
 @_exported public import Registry
 import SystemPackage
@@ -159,6 +160,13 @@ extension EngineError {
     }
 
     private static func git(_ error: GitError, _ context: String) -> EngineError {
+        // With any code: libgit2 calls a lock file that it may not create locked as well.
+        if error.message.hasSuffix("Permission denied") {
+            return EngineError(
+                .system, .blocked,
+                "\(context): \(error.message). Make that directory writable for user \(geteuid()), then try again; after a "
+                    + "cleanup, `wtengine recover` finishes it.", cause: error)
+        }
         if error.isLocked {
             return EngineError(
                 .locked, .blocked,

@@ -42,6 +42,58 @@ import Testing
         #expect(try await run.engine.cleanup(run.engine.planCleanup(run.key)).run.state == .removed)
     }
 
+    @Test(.enabled(if: Mount.canTry, "needs root"), arguments: [false, true])
+    func `a file mapped through another mount blocks the removal, also when that is detached`(
+        _ isDetached: Bool
+    ) async throws {
+        let run = try await RunFixture()
+        let mount = try await Mount(tmpfs: "1M")
+        defer { withExtendedLifetime(mount) {} }
+        let point = "\(mount.path)/point"
+        try await shell("mkdir $M; mount --bind $WD $M", in: "/", ["M": point, "WD": run.path])
+        let mapped = open("\(point)/README.md", O_RDWR)
+        let address = mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, mapped, 0)
+        close(mapped)
+        #expect(address != MAP_FAILED)
+        if isDetached { #expect(umount2(point, CInt(MNT_DETACH)) == 0) }
+        let plan = try await run.engine.planCleanup(run.key)
+        #expect(try await code { _ = try await run.engine.cleanup(plan) } == .inUse)
+        munmap(address, 4096)
+        #expect(try await run.engine.cleanup(run.engine.planCleanup(run.key)).run.state == .removed)
+    }
+
+    @Test func `a process whose path is longer than PATH_MAX blocks the cleanup`() async throws {
+        let run = try await RunFixture()
+        let name = String(repeating: "d", count: 200)
+        let child = try Child(
+            "cd '\(run.path)'; mkdir build; cd build; for i in $(seq 30); do mkdir \(name); cd -P \(name) 2>/dev/null || "
+                + "cd ./\(name); done; echo in; exec sleep 600")
+        defer { child.end() }
+        #expect(try await run.engine.planCleanup(run.key).processes.map(\.holds) == ["cwd"])
+        child.end()
+        #expect(try await run.engine.cleanup(ifClean: run.key).run.state == .removed)
+    }
+
+    @Test(.enabled(if: Mount.canTry, "needs root"))
+    func `a process in another namespace whose other filesystem has the same path does not block`() async throws {
+        // Private, so that what is mounted in here stays in the namespace of the process.
+        let mount = try await Mount(tmpfs: "64M")
+        defer { withExtendedLifetime(mount) {} }
+        let scratch = try Scratch(below: mount.path)
+        let repository = try await scratch.repository()
+        let engine = try await scratch.engine()
+        let workdir = try await engine.spawn(request(repository.path))
+        let script = """
+            set -e; mount -t tmpfs none '\(scratch.path)/state'; mkdir -p '\(workdir.path)'; cd '\(workdir.path)'
+            echo in; exec sleep 600
+            """
+        try write(TestFile("script", script), in: scratch.path)
+        let child = try Child("exec unshare --mount --propagation unchanged sh '\(scratch.path)/script'")
+        defer { child.end() }
+        #expect(try await engine.planCleanup(workdir.run).processes.isEmpty)
+        #expect(try await engine.cleanup(ifClean: workdir.run).run.state == .removed)
+    }
+
     @Test func `a mapped file keeps the workdir from removal, also when its descriptor is closed`() async throws {
         let run = try await RunFixture()
         let plan = try await run.engine.planCleanup(run.key)

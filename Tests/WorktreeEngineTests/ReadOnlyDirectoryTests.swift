@@ -11,7 +11,8 @@ import Testing
     static let places = [
         "chmod 500 $WD", "chmod 555 $WD $WD/sub $WD/bin", "chmod 500 ${WD%/*}", "chmod 500 $ENTRY",
         "chmod 500 $COMMON/worktrees", "mkdir -p $COMMON/wtengine; chmod 500 $COMMON/wtengine",
-        "mkdir -p $TRASH; chmod 500 $TRASH",
+        "mkdir -p $TRASH; chmod 500 $TRASH", "mkdir -p $TRASH; chmod 000 $TRASH", "chmod 500 ${TRASH%/*}",
+        "mkdir -p $COMMON/wtengine; chmod 000 $COMMON/wtengine",
         "mkdir -p $TRASH $COMMON/wtengine; chmod 500 $WD/sub $WD ${WD%/*} $ENTRY $COMMON/worktrees $COMMON/wtengine $TRASH",
     ]
 
@@ -55,6 +56,35 @@ import Testing
         }
         #expect(try await run.repository.worktreeCount() == 2)
         try await expectClean(sibling.path)
+    }
+
+    /// git cannot delete such a branch either.
+    @Test(.enabled(if: geteuid() != 0, "root may write everywhere"))
+    func `a cleanup that cannot delete the branch is finished by recovery once it can`() async throws {
+        let run = try await RunFixture()
+        let row = try await run.engine.run(run.key)
+        let branches = ("\(row.commonDir)/refs/heads/\(try #require(row.branch))" as NSString).deletingLastPathComponent
+        chmod(branches, 0o500)
+        defer { chmod(branches, 0o700) }
+        let error = await #expect(throws: EngineError.self) { _ = try await run.engine.cleanup(ifClean: run.key) }
+        #expect(error?.disposition == .blocked, "\(String(describing: error))")
+        #expect(error?.message.contains(branches) == true)
+        #expect(try await run.engine.recover().map(\.action) == ["failed"])
+        #expect(try await run.engine.run(run.key).state == .cleaning)
+        chmod(branches, 0o700)
+        #expect(try await run.engine.recover().map(\.action) == ["finished"])
+        #expect(try await run.engine.run(run.key).state == .removed)
+        #expect(try await run.repository.branches() == ["main"])
+    }
+
+    @Test func `lock and unlock work in a read-only admin entry`() async throws {
+        let run = try await RunFixture()
+        let entry = AdminEntry.path(try await run.engine.run(run.key))
+        chmod(entry, 0o500)
+        try await run.engine.lock(run.key, reason: "for a look")
+        #expect(try String(contentsOfFile: "\(entry)/locked", encoding: .utf8).contains("for a look"))
+        try await run.engine.unlock(run.key)
+        #expect(Self.mode(entry) == 0o500)
     }
 
     @Test func `a read-only workdir with work in it is not touched`() async throws {

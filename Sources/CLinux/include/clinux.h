@@ -184,6 +184,14 @@ static inline uint64_t linux_btrfs_id(int descriptor) {
     return (uint64_t)(uint32_t)value.f_fsid.__val[0] << 32 | (uint32_t)value.f_fsid.__val[1];
 }
 
+/// Whether files of one filesystem may have different device numbers: on btrfs each subvolume has its own, on overlayfs each
+/// layer may. See: linux/Documentation/filesystems/overlayfs.rst (Inode properties)
+static inline int linux_has_many_devices(int descriptor) {
+    struct statfs value;
+    if (fstatfs(descriptor, &value) != 0) return 0;
+    return (unsigned long)value.f_type == 0x9123683EUL || (unsigned long)value.f_type == 0x794c7630UL;
+}
+
 /// Whether names in a directory are compared without regard to their case. See: linux/fs.h (FS_CASEFOLD_FL)
 static inline int linux_is_case_folded(int directory) {
     int flags = 0;

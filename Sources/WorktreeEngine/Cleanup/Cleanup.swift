@@ -153,7 +153,7 @@ extension Engine {
     /// that recovery can restore it after a crash.
     private func moveToTrash(_ run: inout Run, _ tracked: TrackedFiles?, _ root: Root) async throws -> Trash.Found {
         do { return try await blocking { [run] in try Trash.take(run, root: root) } } catch let error as SystemError {
-            guard error.errno == .permissionDenied || error.errno == .notPermitted else { throw error }
+            guard error.isPermission else { throw error }
         }
         if let intent = run.removal, intent.token == nil {
             _ = try await recheck(run, intent, tracked, workdir: run.path)
@@ -166,7 +166,7 @@ extension Engine {
         }
         do {
             return try await blocking { [run] in try Trash.take(run, root: root, makingWritable: true) }
-        } catch let error as SystemError where error.errno == .permissionDenied || error.errno == .notPermitted {
+        } catch let error as SystemError where error.isPermission {
             throw EngineError(
                 .system, .blocked,
                 "cannot move \(run.path) to the trash: \(error). Nothing was removed. Make it, its parent directory and "
@@ -247,7 +247,9 @@ extension Engine {
             try await blocking { try Trash.restore(run, root: root) }
             // Where there was no plan, that work would be lost, or cannot be looked at, is the answer to a question.
             let isAnswer = run.removal?.token == nil && failure.code != .identity
-            let isForPerson = failure.disposition == .needsHuman && !isAnswer
+            // Nor is there anything to look at where a mode is in the way: the message names it.
+            let isPermission = (failure.cause as? SystemError)?.isPermission == true
+            let isForPerson = failure.disposition == .needsHuman && !isAnswer && !isPermission
             try await registry.transition(
                 run.key, from: [.cleaning], to: isForPerson ? .quarantined : state,
                 action: isForPerson ? .quarantined : .cleanupRefused, detail: failure.message

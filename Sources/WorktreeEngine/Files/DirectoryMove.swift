@@ -32,8 +32,22 @@ extension Directory {
         try body()
     }
 
-    /// Restores the owner's rwx bits of one of our directories, if somebody removed them.
-    func restoreOwnerPermissions() throws(SystemError) { _ = try addPermissions(0o700) }
+    /// Opens a directory that only the engine uses. Creates it when it is missing, also in a read-only parent, and restores the
+    /// owner's rwx bits if somebody removed them.
+    func openOwn(_ name: String) throws(SystemError) -> Directory {
+        do {
+            let directory = try openOrMake(name, mode: 0o700)
+            _ = try directory.addPermissions(0o700)
+            return directory
+        } catch { guard error.errno == .permissionDenied else { throw error } }
+        try whileWritable { () throws(SystemError) in
+            do throws(SystemError) { try makeDirectory(name, mode: 0o700) } catch {
+                if error.errno != .fileExists { throw error }
+            }
+        }
+        try addOwnerPermissions(name.utf8CString.map(\.self))
+        return try open(name)
+    }
 
     /// Returns the permission bits of an entry. Does not follow a symbolic link.
     func mode(of name: String) throws(SystemError) -> mode_t {

@@ -14,7 +14,7 @@ extension Directory {
     /// Uses a fixed number of descriptors, and names instead of paths, so that a deep tree hits no limit.
     /// - Throws: ``SystemError`` when a directory cannot be read, or is a mount point.
     func forEachFileBelow(_ body: (FileID) -> Void) throws(SystemError) {
-        var current = try open(".")
+        var current = try again()
         // The directories from the top to the current one: name, identity, and the subdirectories still to enter.
         var levels = [Level(name: [], id: try current.fileID(), remaining: try current.visitEntries(body))]
         func path() -> String {
@@ -43,6 +43,12 @@ extension Directory {
             }
             levels.append(Level(name: name, id: try current.fileID(), remaining: try current.visitEntries(body)))
         }
+    }
+
+    /// Another descriptor of this directory, with a position of its own.
+    private func again() throws(SystemError) -> Directory {
+        let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+        return Directory(descriptor: try system("openat", path) { linux_openat(descriptor, ".", flags, 0) }, path: path)
     }
 
     private struct Level {

@@ -52,6 +52,9 @@ struct MountTable {
             mounts[id] = Mount(
                 device: Array(fields[2]), root: Self.unescaped(fields[3]), point: Self.unescaped(fields[4]))
         }
+        // Every process has a root directory on some mount, but a chroot may hide it. What is mounted over the file, such as
+        // /dev/null, does not even have the mount of /proc.
+        if mounts.isEmpty { return nil }
         self.mounts = mounts
     }
 

@@ -97,9 +97,7 @@ struct Root: Sendable {
 
     /// Opens `stage` or `trash`, creates it when it is missing, and restores the permissions of its owner.
     func openPrivate(_ name: String) throws -> Directory {
-        let directory = try open().open(Root.privateName).openOrMake(name, mode: 0o700)
-        try directory.restoreOwnerPermissions()
-        return directory
+        try open().open(Root.privateName).openOwn(name)
     }
 
     /// `stage`, `trash`, `pool` or `templates` to look at only; nil when there is none. A root that cannot be written may be

@@ -10,6 +10,9 @@ struct SystemError: Error, CustomStringConvertible {
     /// A rename was refused for what was to be moved: something is mounted there, or it is immutable (man 1 chattr).
     var isImmovable: Bool { errno == .resourceBusy || errno == .notPermitted }
 
+    /// The user may not do this: a mode, an owner or an immutable flag forbids it.
+    var isPermission: Bool { errno == .permissionDenied || errno == .notPermitted }
+
     var description: String { "\(call) \(path): \(errno)" }
 
     /// Takes `errno` as the call left it.

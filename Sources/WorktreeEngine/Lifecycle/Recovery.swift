@@ -50,7 +50,9 @@ extension Engine {
                 return Recovered(run: run.key, action: "quarantined", detail: failure.message)
             }
             if now?.state == .creating || now?.state == .cleaning {
-                guard failure.disposition == .needsHuman else {
+                // A removal that was checked has taken the admin entry away, and can only go on: when what is in its way is
+                // gone, the next recovery finishes it.
+                guard failure.disposition == .needsHuman, now?.removal?.isChecked != true else {
                     return Recovered(run: run.key, action: "failed", detail: failure.message)
                 }
                 try await registry.transition(

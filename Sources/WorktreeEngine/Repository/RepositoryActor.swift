@@ -118,7 +118,7 @@ actor RepositoryActor {
                 "\(AdminEntry.path(run)) belongs to run \(record.issue) \(record.run), not to \(run.key); nothing was removed."
             )
         }
-        let own = try common.openOrMake(AdminEntry.privateName)
+        let own = try common.openOwn(AdminEntry.privateName)
         try worktrees.moveDirectory(run.adminID, to: own, as: AdminEntry.trashName(run))
     }
 
@@ -196,7 +196,10 @@ actor RepositoryActor {
     func rewriteLock(_ run: Run) throws {
         let lock = try RepositoryLock(commonDir)
         defer { lock.release() }
-        try Directory(AdminEntry.gitDir(run)).replace("locked", AdminEntry.lockReason(run) + "\n")
+        let entry = try Directory(AdminEntry.gitDir(run))
+        try entry.whileWritable { () throws(SystemError) in
+            try entry.replace("locked", AdminEntry.lockReason(run) + "\n")
+        }
     }
 }
 
