@@ -1,5 +1,5 @@
-import Glibc
 import Git
+import Glibc
 @_exported public import Registry
 import SystemPackage
 
