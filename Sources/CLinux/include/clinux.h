@@ -52,6 +52,8 @@ static inline int linux_is_mount_root(int descriptor) {
 struct linux_mounted_file {
     uint64_t device;
     uint64_t inode;
+    /// How many names it has; 0 for a file that was deleted.
+    uint32_t links;
     /// As in /proc/<pid>/mountinfo; 0 when it is not known.
     uint64_t mount;
 };
@@ -62,9 +64,10 @@ struct linux_mounted_file {
 static inline int linux_stat_mount(int directory, const char *path, int flags, struct linux_mounted_file *file) {
     struct statx value;
     const int quiet = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
-    if (syscall(SYS_statx, directory, path, flags | quiet, STATX_INO | STATX_MNT_ID, &value) == 0) {
+    if (syscall(SYS_statx, directory, path, flags | quiet, STATX_INO | STATX_NLINK | STATX_MNT_ID, &value) == 0) {
         file->device = makedev(value.stx_dev_major, value.stx_dev_minor);
         file->inode = value.stx_ino;
+        file->links = value.stx_nlink;
         file->mount = value.stx_mask & STATX_MNT_ID ? value.stx_mnt_id : 0;
         return 0;
     }
@@ -72,6 +75,7 @@ static inline int linux_stat_mount(int directory, const char *path, int flags, s
     if ((errno != ENOSYS && errno != EPERM) || fstatat(directory, path, &plain, flags) != 0) return -1;
     file->device = plain.st_dev;
     file->inode = plain.st_ino;
+    file->links = plain.st_nlink;
     file->mount = 0;
     return 0;
 }

@@ -94,7 +94,7 @@ struct ProcessComparison {
                 if own.isInside(location) { return true }
             } else if let own, target.isOnRootMount, !own.mayBeInside(target.path) {
                 continue
-            } else if try matcher.contains(FileID(device: file.device, inode: file.inode)) {
+            } else if try isInside(withoutPath: file) {
                 return true
             }
         }
@@ -102,9 +102,9 @@ struct ProcessComparison {
     }
 
     private func isInside(withoutPath file: linux_mounted_file) throws(SystemError) -> Bool {
-        guard matcher.targets.contains(where: { $0.hasManyDevices || $0.file.device == file.device }) else {
-            return false
-        }
+        // A deleted file is in no directory.
+        guard file.links > 0, matcher.targets.contains(where: { $0.hasManyDevices || $0.file.device == file.device })
+        else { return false }
         return try matcher.contains(FileID(device: file.device, inode: file.inode))
     }
 
@@ -133,16 +133,18 @@ struct ProcessComparison {
         guard matcher.targets.contains(where: { $0.hasManyDevices || $0.file.device == file.device }) else {
             return false
         }
-        let text = String(decoding: path, as: UTF8.self)
-        let name = paths.isOwn ? text : "\(process)/root\(text)"
+        let end = String(decoding: path.dropFirst(paths.root.count), as: UTF8.self)
+        let name = paths.isOwn ? end : "\(process)/root\(end)"
         return try matcher.remembering(name, file) { () throws(SystemError) in
-            // The path leads to the file that is mapped, so it says which mount that is on. In a chroot it may not.
+            // The path leads to the file that is mapped, so it says which mount that is on.
             var found = linux_mounted_file()
-            if paths.root.isEmpty, paths.isOwn || paths.table != nil,
+            if paths.isOwn || paths.table != nil, path.starts(with: paths.root),
                 linux_stat_mount(AT_FDCWD, name, 0, &found) == 0, found.inode == file.inode
             {
                 return try isInside(found, path)
             }
+            // A deleted file is in no directory. See: man 5 proc_pid_maps
+            if path.reversed().starts(with: " (deleted)".utf8.reversed()) { return false }
             return try matcher.containsMapped(file)
         }
     }
