@@ -25,6 +25,8 @@ final class DirectoryMatcher: Sendable {
     }
 
     let targets: [Target]
+    /// The mounts of the first process, which every user may list. They are often those outside of a chroot or container.
+    let hostTable: MountTable?
     private let ownNamespace: [UInt8]
     private let knownPaths: Mutex<[[UInt8]: NamespacePaths]>
     private let contents = Mutex<Set<FileID>?>(nil)
@@ -41,6 +43,7 @@ final class DirectoryMatcher: Sendable {
         var root = linux_mounted_file()
         try system("statx", "/") { linux_stat_mount(AT_FDCWD, "/", 0, &root) }
         let rootMount = root.mount
+        hostTable = MountTable(of: "1")
         targets = try paths.map { path throws(SystemError) in
             var file = linux_mounted_file()
             do throws(SystemError) {

@@ -81,7 +81,35 @@ struct ProcessComparison {
             var file = linux_mounted_file()
             // Closed meanwhile, or on a filesystem that does not respond. No workdir that is cleaned up is on such a filesystem.
             guard linux_stat_mount(directory, name, 0, &file) == 0 else { return false }
-            return try isTooLong ? isInside(withoutPath: file) : isInside(file, link)
+            guard isTooLong else { return try isInside(file, link) }
+            if let isBelow = isBelowTarget(directory, name, file) { return isBelow }
+            return try isInside(withoutPath: file)
+        }
+    }
+
+    /// Climbs from a directory to the root directory.
+    /// - Returns: nil when that does not tell: for a file, on another mount, and where a directory may not be searched.
+    private func isBelowTarget(_ directory: CInt, _ name: UnsafePointer<CChar>, _ file: linux_mounted_file) -> Bool? {
+        guard file.mount != 0, matcher.targets.allSatisfy({ $0.file.mount == file.mount }) else { return nil }
+        let flags = O_PATH_FLAG | O_DIRECTORY | O_CLOEXEC
+        var current = linux_openat(directory, name, flags, 0)
+        guard current >= 0 else { return nil }
+        defer { close(current) }
+        var id = FileID(device: file.device, inode: file.inode)
+        while true {
+            if matcher.targets.contains(where: { $0.file.device == id.device && $0.file.inode == id.inode }) {
+                return true
+            }
+            let parent = linux_openat(current, "..", flags, 0)
+            guard parent >= 0 else { return nil }
+            close(current)
+            current = parent
+            var value = stat()
+            guard fstat(current, &value) == 0 else { return nil }
+            let above = FileID(device: UInt64(value.st_dev), inode: UInt64(value.st_ino))
+            // The root directory is its own parent.
+            if above == id { return false }
+            id = above
         }
     }
 
@@ -92,11 +120,15 @@ struct ProcessComparison {
             let own = paths.location(of: path, mount: file.mount)
             if let own, let location = target.location {
                 if own.isInside(location) { return true }
-            } else if let own, target.isOnRootMount, !own.mayBeInside(target.path) {
                 continue
-            } else if try isInside(withoutPath: file) {
-                return true
             }
+            // What was opened before a chroot or in the namespace of the host, such as the file of a standard output.
+            if let end = target.location?.path ?? (target.isOnRootMount ? target.path : nil),
+                let place = own ?? matcher.hostTable?.location(of: path, mount: file.mount), !place.mayBeInside(end)
+            {
+                continue
+            }
+            if try isInside(withoutPath: file) { return true }
         }
         return false
     }
