@@ -29,7 +29,12 @@ final class DirectoryMatcher: Sendable {
     let hostTable: MountTable?
     private let ownNamespace: [UInt8]
     private let knownPaths: Mutex<[[UInt8]: NamespacePaths]>
-    private let contents = Mutex<Set<FileID>?>(nil)
+    private struct Contents {
+        var files: Set<FileID> = []
+        /// Of the first directory that could not be read.
+        var unreadable: SystemError?
+    }
+    private let contents = Mutex<Contents?>(nil)
     private struct MappedFile: Hashable {
         let name: String
         let file: FileID
@@ -75,11 +80,19 @@ final class DirectoryMatcher: Sendable {
     }
 
     /// Returns whether the file is in one of the directories, under any name.
-    func contains(_ file: FileID) throws(SystemError) -> Bool { try allFiles().contains(file) }
+    /// - Throws: ``SystemError`` when it may be in a directory that cannot be read.
+    func contains(_ file: FileID) throws(SystemError) -> Bool {
+        let contents = try allFiles()
+        if contents.files.contains(file) { return true }
+        if let unreadable = contents.unreadable { throw unreadable }
+        return false
+    }
 
     /// Does the same for /proc/<pid>/maps, which on btrfs has the device of the filesystem, not that of the subvolume.
+    ///
+    /// Not for directories that cannot be read: the files that a process has mapped come and go, and many are deleted.
     func containsMapped(_ file: FileID) throws(SystemError) -> Bool {
-        let files = try allFiles()
+        let files = try allFiles().files
         return files.contains(file)
             || targets.contains(where: \.hasManyDevices) && files.contains { $0.inode == file.inode }
     }
@@ -95,19 +108,20 @@ final class DirectoryMatcher: Sendable {
         return isInside
     }
 
-    private func allFiles() throws(SystemError) -> Set<FileID> {
+    private func allFiles() throws(SystemError) -> Contents {
         try contents.withLock { contents throws(SystemError) in
             if let contents { return contents }
-            var files: Set<FileID> = []
+            var found = Contents()
             for target in targets where target.file.inode != 0 {
-                files.insert(FileID(device: target.file.device, inode: target.file.inode))
+                found.files.insert(FileID(device: target.file.device, inode: target.file.inode))
                 do throws(SystemError) {
                     let top = try Directory(String(decoding: target.path, as: UTF8.self))
-                    try top.forEachFileBelow { files.insert($0) }
+                    let unreadable = try top.forEachFileBelow { found.files.insert($0) }
+                    found.unreadable = found.unreadable ?? unreadable
                 } catch { if error.errno != .noSuchFileOrDirectory, error.errno != .notDirectory { throw error } }
             }
-            contents = files
-            return files
+            contents = found
+            return found
         }
     }
 }

@@ -12,8 +12,11 @@ extension Directory {
     /// Calls `body` for every file and directory below this one. May miss entries that are deleted during the walk.
     ///
     /// Uses a fixed number of descriptors, and names instead of paths, so that a deep tree hits no limit.
-    /// - Throws: ``SystemError`` when a directory cannot be read, or is a mount point.
-    func forEachFileBelow(_ body: (FileID) -> Void) throws(SystemError) {
+    /// - Returns: the error of the first directory that this user may not read, whose files are left out; nil when there is
+    ///   none.
+    /// - Throws: ``SystemError`` when a directory cannot be read for another reason, or is a mount point.
+    func forEachFileBelow(_ body: (FileID) -> Void) throws(SystemError) -> SystemError? {
+        var unreadable: SystemError?
         var current = try again()
         // The directories from the top to the current one: name, identity, and the subdirectories still to enter.
         var levels = [Level(name: [], id: try current.fileID(), remaining: try current.visitEntries(body))]
@@ -23,7 +26,7 @@ extension Directory {
         while true {
             guard let name = levels[levels.count - 1].remaining.popLast() else {
                 levels.removeLast()
-                guard let parent = levels.last else { return }
+                guard let parent = levels.last else { return unreadable }
                 let above = try current.open("..")
                 guard try above.fileID() == parent.id else {
                     throw SystemError(call: "open (moved while it was read)", path: path(), errno: .staleNFSFileHandle)
@@ -36,7 +39,9 @@ extension Directory {
             } catch {
                 // Gone, or replaced by something else.
                 if error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory { continue }
-                throw error
+                guard error.errno == .permissionDenied else { throw error }
+                unreadable = unreadable ?? error
+                continue
             }
             guard linux_is_mount_root(current.descriptor) == 0 else {
                 throw SystemError(call: "open (a filesystem is mounted here)", path: current.path, errno: .improperLink)
