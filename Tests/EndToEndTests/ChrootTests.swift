@@ -24,7 +24,7 @@ struct ChrootTests {
             holder: "exec chroot $J sh -c 'cd /m/sub; echo in; exec sleep 600'"),
         Case(
             testDescription: "a process in the chroot, by a mount of what holds the workdir",
-            before: "mount --bind $J/work/state/workdirs $J/m",
+            before: "mount --bind $J/data/state/datadirs $J/m",
             holder: "exec chroot $J sh -c 'cd /m/local+1/*/sub; echo in; exec sleep 600'"),
         Case(
             testDescription: "a process outside, by a mount of the workdir", before: "mount --bind $WD $M",
@@ -52,10 +52,10 @@ struct ChrootTests {
         _ example: Case
     ) async throws {
         let jail = try await Jail(rootIsMountPoint: example.rootIsMountPoint)
-        _ = try await TestRepository(path: "\(jail.path)/work/repo", files: TestFile.assorted)
+        _ = try await TestRepository(path: "\(jail.path)/data/repo", files: TestFile.assorted)
         let run = ["local#1", "2026-02-14-backend-0001"]
         let printed = try await jail.wtengine(
-            ["spawn", "--repo", "/work/repo", "--issue", run[0], "--run", run[1]])
+            ["spawn", "--repo", "/data/repo", "--issue", run[0], "--run", run[1]])
         let workdir = jail.path + printed.trimmingCharacters(in: .newlines)
         let names =
             "set -eu; J='\(jail.path)' S='\(jail.source)' M='\(jail.outside)' WD='\(workdir)' LIBRARY='\(try jail.library)'; "
@@ -100,8 +100,8 @@ private struct Jail {
             """
             mkdir -p "$J" "$S" "$OUTSIDE"
             if test "$J" != "$S"; then mount --bind "$S" "$J"; mount --make-private "$J"; fi
-            mkdir -p "$J/work/state" "$J/m" "$J/tmp"
-            printf '[limits]\\ndisk_reserve = 0\\n' >"$J/work/state/config.toml"
+            mkdir -p "$J/data/state" "$J/m" "$J/tmp"
+            printf '[limits]\\ndisk_reserve = 0\\n' >"$J/data/state/config.toml"
             share() { mkdir -p "$J$1"; mount --rbind "$1" "$J$1"; mount --make-rprivate "$J$1"; }
             for entry in /*; do
                 if test -L "$entry"; then cp -P "$entry" "$J/"; continue; fi
@@ -132,7 +132,7 @@ private struct Jail {
     func wtengine(_ arguments: [String], expecting status: Int32 = 0) async throws -> String {
         try await run(
             ["chroot", path, Tool.path] + arguments, in: "/", expecting: status,
-            environment: ["WTENGINE_STATE": "/work/state", "HOME": "/work"])
+            environment: ["WTENGINE_STATE": "/data/state", "HOME": "/data"])
     }
 
     func plan(_ run: [String], expecting status: Int32) async throws -> (token: String, holds: [String]) {
