@@ -24,7 +24,7 @@ struct ChrootTests {
             holder: "exec chroot $J sh -c 'cd /m/sub; echo in; exec sleep 600'"),
         Case(
             testDescription: "a process in the chroot, by a mount of what holds the workdir",
-            before: "mount --bind $J/data/state/datadirs $J/m",
+            before: "mount --bind $J/data/state/workdirs $J/m",
             holder: "exec chroot $J sh -c 'cd /m/local+1/*/sub; echo in; exec sleep 600'"),
         Case(
             testDescription: "a process outside, by a mount of the workdir", before: "mount --bind $WD $M",
